@@ -1,0 +1,129 @@
+"""A recipe from a file or by a shipped name, with `key=value` overrides through the same check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from koalpaca_tune import resources
+from koalpaca_tune.config import document as doc
+from koalpaca_tune.config.check import check, keys
+from koalpaca_tune.config.document import Document
+from koalpaca_tune.config.recipe import Recipe
+from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
+
+
+def names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in resources.RECIPES.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """A recipe's file: a path as given, or a shipped recipe by its name.
+
+    Raises:
+        KoalpacaError: neither (recipe-missing).
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if name in names():
+        return resources.RECIPES / f"{name}.yaml"
+    raise KoalpacaError(
+        "recipe-missing",
+        f"there is no such file or shipped recipe: '{name}'.",
+        where="recipe",
+        fix=did_you_mean(name, names()),
+    )
+
+
+def read(path: Path) -> Document:
+    """Parses a YAML file.
+
+    Raises:
+        KoalpacaError: unreadable (file-missing, yaml-encoding) or not YAML as we read it (yaml-*).
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise KoalpacaError("file-missing", f"cannot read it ({error.strerror}).", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise KoalpacaError(
+            "yaml-encoding", f"it is not UTF-8 (byte {error.start}).", where=str(path), fix="Save it as UTF-8."
+        ) from error
+    return doc.parse(text, str(path))
+
+
+def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads, overrides and checks a recipe.
+
+    Args:
+        name: a file, or the name of a shipped recipe.
+        overrides: `training.max_steps=20`; the value is YAML.
+
+    Raises:
+        KoalpacaError: every problem of file and overrides at once.
+    """
+    document = read(find(name))
+    return check(Recipe, override(document, overrides))
+
+
+def override(document: Document, overrides: Sequence[str]) -> Document:
+    """A document with dotted keys set; their positions read `key=value`."""
+    if not overrides or not isinstance(document.value, dict):
+        return document
+    value = _copy(document.value)
+    marks, key_marks, plain = dict(document.marks), dict(document.key_marks), dict(document.plain)
+    problems: list[Problem] = []
+    known = list(keys(Recipe))
+    for text in overrides:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            problems.append(Problem("override", f"'{text}' is not key=value.", "command line", "Example: seed=1"))
+            continue
+        try:
+            given = doc.parse(raw, f"command line: {key}")
+        except KoalpacaError as error:
+            problems += error.problems
+            continue
+        if key not in known:
+            problems.append(
+                Problem("config-unknown-key", f"unknown key '{key}'.", "command line", did_you_mean(key, known))
+            )
+            continue
+        *parents, last = key.split(".")
+        here = value
+        for part in parents:
+            inner = here.get(part)
+            if not isinstance(inner, dict):
+                inner = here[part] = {}
+            here = inner
+        here[last] = given.value
+        path = tuple(key.split("."))
+        # line 0: `where` prints the dotted key without a line
+        marks[path] = key_marks[path] = (0, 0)
+        if isinstance(given.value, str) and () in given.plain:
+            plain[path] = given.plain[()]
+        if key == "training.max_steps" and given.value is not None:
+            value.get("training", {}).pop("epochs", None)
+        if key == "training.epochs" and given.value is not None:
+            value.get("training", {}).pop("max_steps", None)
+    if problems:
+        raise KoalpacaError.of(problems)
+    return Document(document.name, value, key_marks, marks, plain)
+
+
+def _copy(value: object) -> dict[str, object]:
+    copied: dict[str, object] = {}
+    assert isinstance(value, dict)
+    for key, inner in value.items():
+        copied[key] = _copy(inner) if isinstance(inner, dict) else inner
+    return copied
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that `load` reads back to the same recipe."""
+    text: str = yaml.safe_dump(recipe.model_dump(), allow_unicode=True, sort_keys=False)
+    return text

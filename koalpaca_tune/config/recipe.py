@@ -1,0 +1,124 @@
+"""The recipe: one strict model that describes a run. Each field says what it does; there is no other list."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from koalpaca_tune.config.check import Strict
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Base(Strict):
+    """The frozen model that the adapter is trained on."""
+
+    path: str = Field(description="Hub name, local folder, or 'embedded' for the model in the package.")
+    revision: str | None = Field(None, description="Commit or tag on the Hub; null takes the newest and records it.")
+
+
+class Quantization(Strict):
+    """bitsandbytes settings, under bitsandbytes' own names."""
+
+    load_in_4bit: bool = Field(True, description="4-bit base (QLoRA). false: full-precision base (LoRA).")
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = Field("nf4", description="4-bit data type.")
+    bnb_4bit_use_double_quant: bool = Field(True, description="Quantise the quantisation constants too.")
+    bnb_4bit_compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Type of the matrix products; auto: bfloat16 on CUDA, float32 on the CPU."
+    )
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> Self:
+        idle = sorted(name for name in self.model_fields_set if name.startswith("bnb_"))
+        if not self.load_in_4bit and idle:
+            raise ValueError(f"with load_in_4bit: false, {idle[0]} has no effect. | Remove it, or load in 4 bits.")
+        return self
+
+
+class Lora(Strict):
+    """The low-rank adapter (Hu et al. 2021)."""
+
+    r: Positive = Field(8, description="Rank.")
+    alpha: Positive = Field(32, description="Scale: the update is multiplied by alpha / r.")
+    dropout: Share = Field(0.05, description="Dropout on the adapter's input.")
+    targets: list[str] = Field(min_length=1, description="Module names to adapt; every one must match.")
+
+
+class Data(Strict):
+    """What to learn from."""
+
+    train: str = Field(description="train.jsonl of `koalpaca data prepare` (or any file that it reads).")
+    valid: str | None = Field(None, description="valid.jsonl, for the validation loss and the held-out comparison.")
+    max_length: Positive = Field(1024, description="Longest example and packed row, in tokens.")
+    too_long: Literal["drop", "cut"] = Field("drop", description="Longer examples: left out and counted, or cut.")
+    packing: bool = Field(True, description="Several examples in one row, none of which sees another.")
+
+
+class Training(Strict):
+    """The loop. A step is one update of the adapter: batch_size x accumulation rows on each GPU."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="Passes over the data.")
+    max_steps: Positive | None = Field(None, description="Steps in place of epochs.")
+    batch_size: Positive = Field(1, description="Rows in one micro-batch.")
+    accumulation: Positive = Field(8, description="Micro-batches in one step; does not change what is learned.")
+    learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = Field(2e-4, description="Peak rate.")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Rate after the warm-up.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps from zero to the peak rate.")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Decoupled weight decay (AdamW).")
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = Field(1.0, description="Gradients are clipped to this norm.")
+    optimizer: Literal["auto", "adamw", "paged_adamw_8bit"] = Field(
+        "auto", description="auto: bitsandbytes' paged 8-bit AdamW on CUDA, torch's AdamW on the CPU."
+    )
+    recompute: Literal["none", "blocks"] = Field(
+        "none", description="blocks: activations of each block are computed again in backward, to save memory."
+    )
+    log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
+    eval_every: Positive | None = Field(None, description="Steps between validation losses; null: only at the end.")
+    checkpoint_every: Positive = Field(100, description="Steps between checkpoints.")
+    keep_checkpoints: Positive = Field(2, description="Newest checkpoints kept.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError("exactly one of epochs and max_steps says how long to train. | Set one of them.")
+        return self
+
+
+class Evaluation(Strict):
+    """Defaults of `koalpaca eval` for an adapter of this run."""
+
+    suite: str = Field("ko-mini", description="Suite of tasks judged before and after.")
+    max_new_tokens: Positive = Field(96, description="Longest answer written to a held-out question.")
+    heldout_limit: Positive = Field(60, description="Held-out questions answered (all are scored).")
+
+
+class Hub(Strict):
+    """Defaults of `koalpaca hub card` and `push`."""
+
+    repo: str | None = Field(None, description="user/name on the Hugging Face Hub.")
+    private: bool = Field(True, description="Make the repository private when it is created.")
+    license: str | None = Field(None, description="Licence of the adapter, as the Hub spells it.")
+    data_licenses: list[str] = Field(default_factory=list, description="Licences of the training data.")
+
+
+class Recipe(Strict):
+    """One run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="Name of the run.")
+    out: str | None = Field(None, description="Run folder; null: runs/<name>.")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(42, description="Seed of every random choice.")
+    template: str = Field("koalpaca", description="Prompt template, by name; 'tokenizer' for the base's own.")
+    base: Base
+    quantization: Quantization = Field(default_factory=Quantization)
+    lora: Lora
+    data: Data
+    training: Training
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    hub: Hub = Field(default_factory=Hub)
+
+    @property
+    def folder(self) -> str:
+        """The run folder."""
+        return self.out or f"runs/{self.name}"

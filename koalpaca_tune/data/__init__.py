@@ -1,0 +1,1 @@
+"""Files in, clean conversations out, every drop counted."""

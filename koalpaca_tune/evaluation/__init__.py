@@ -1,0 +1,1 @@
+"""Tasks, scores, paired statistics, reports; knows models only as a Protocol."""

@@ -1,0 +1,1 @@
+"""Answers, scores and merged weights from a base and its adapter."""

@@ -1,0 +1,1 @@
+"""Loading a base, proving how it was quantised, attaching an adapter."""

@@ -1,0 +1,1 @@
+"""Prompt templates: conversations to text, with what to learn marked."""

@@ -1,0 +1,1 @@
+"""The QLoRA loop, its checkpoints and its records."""
