@@ -1,6 +1,6 @@
 """The records that flow through the house: turns, conversations, rendered text, token ids.
 
-    row of a file -> Conversation -> Rendered (text, what to learn) -> Encoded (ids, labels)
+row of a file -> Conversation -> Rendered (text, what to learn) -> Encoded (ids, labels)
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -27,23 +28,28 @@ def check(model: type[Model], document: Document) -> Model:
     Raises:
         KoalpacaError: all problems, sorted by line (codes config-*).
     """
+    problems = dict(document.problems)
     if not isinstance(document.value, dict):
-        raise KoalpacaError(
-            "config-type",
-            f"the file holds {_said(document.value)}, not keys and values.",
-            where=document.name,
+        problems[()] = Problem(
+            "config-type", f"the file holds {_said(document.value)}, not keys and values.", document.name
         )
+        raise KoalpacaError.of(list(problems.values()))
     try:
-        return model.model_validate(document.value)
+        checked = model.model_validate(document.value)
     except ValidationError as error:
         # a Union reports every branch; one problem for one place is what a reader can use
-        problems: dict[Path, Problem] = {}
         for detail in error.errors():
             path = _in_document(detail["loc"], document.value)
             problems.setdefault(path, _problem(model, document, path, detail))
-        marks = {**document.marks, **document.key_marks}
-        order = sorted(problems, key=lambda path: marks.get(path, (0, 0)))
-        raise KoalpacaError.of([problems[path] for path in order]) from error
+        raise KoalpacaError.of(sorted(problems.values(), key=_line)) from error
+    if problems:
+        raise KoalpacaError.of(sorted(problems.values(), key=_line))
+    return checked
+
+
+def _line(problem: Problem) -> tuple[int, int]:
+    at = re.search(r":(\d+):(\d+)", problem.where)
+    return (int(at[1]), int(at[2])) if at else (0, 0)
 
 
 def _in_document(loc: tuple[int | str, ...], value: Any) -> Path:
@@ -90,7 +96,9 @@ def _problem(model: type[BaseModel], document: Document, path: Path, detail: Any
                 f"Did you mean {number}?",
             )
         if number:
-            return Problem("config-type", f"{_said(value)} is text.", where, f"Did you mean {number}, without quotes?")
+            return Problem(
+                "config-type", f"{_said(value)} is text.", where, f"Did you mean {number}, without quotes?"
+            )
     if kind == "value_error":
         what, _, fix = str(detail["ctx"]["error"]).partition(" | ")
         return Problem("config-value", what, where, fix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -32,13 +32,15 @@ class Document:
         value: dicts, lists, str, int, float, bool, None.
         key_marks, marks: path -> (line, column), both from 1, of the key and of the value.
         plain: paths of scalars written without quotes, with their text.
+        problems: values that YAML reads otherwise than they look, by path; `check` reports them with its own.
     """
 
     name: str
-    value: Any
+    value: Any = None
     key_marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
     marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
     plain: dict[Path, str] = field(default_factory=dict)
+    problems: dict[Path, Problem] = field(default_factory=dict)
 
     def where(self, path: Path, *, key: bool = False) -> str:
         """`file:line:column: a.b.c` of a key or value; of its nearest parent when it is not in the file."""
@@ -48,7 +50,7 @@ class Document:
             at = at[:-1]
             marks = self.marks
         line, column = marks.get(at, (1, 1))
-        place = f"{self.name}:{line}:{column}" if line else self.name
+        place = f"{self.name}:{line}:{column}" if line else "command line"
         dotted = dot(path)
         return f"{place}: {dotted}" if dotted else place
 
@@ -65,7 +67,7 @@ def parse(text: str, name: str) -> Document:
     """Reads one YAML document.
 
     Raises:
-        KoalpacaError: all problems of the file at once (codes yaml-*).
+        KoalpacaError: the file cannot be read as YAML at all (yaml-size, yaml-syntax).
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise KoalpacaError("yaml-size", f"the file is larger than {MAX_BYTES:,} bytes.", where=name)
@@ -78,19 +80,16 @@ def parse(text: str, name: str) -> Document:
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         said = getattr(error, "problem", None) or str(error)
         raise KoalpacaError("yaml-syntax", f"this is not YAML: {said}.", where=place) from error
-    document = Document(name, None)
-    problems: list[Problem] = []
-    value = None if node is None else _value(node, (), document, problems)
-    if problems:
-        raise KoalpacaError.of(problems)
-    return Document(name, value, document.key_marks, document.marks, document.plain)
+    document = Document(name)
+    value = None if node is None else _value(node, (), document)
+    return replace(document, value=value)
 
 
 def _compose(text: str) -> yaml.Node | None:
     loader = yaml.SafeLoader(text)
     try:
         depth = 0
-        for event in _events(yaml.SafeLoader(text)):
+        for event in _events(text):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
                 raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=event.start_mark)
@@ -105,20 +104,16 @@ def _compose(text: str) -> yaml.Node | None:
         loader.dispose()
 
 
-def _events(loader: yaml.SafeLoader) -> Iterator[yaml.Event]:
-    try:
-        while loader.check_event():
-            yield loader.get_event()
-    finally:
-        loader.dispose()
+def _events(text: str) -> Iterator[Any]:
+    yield from yaml.parse(text, Loader=yaml.SafeLoader)
 
 
-def _value(node: yaml.Node, path: Path, document: Document, problems: list[Problem]) -> Any:
+def _value(node: yaml.Node, path: Path, document: Document) -> Any:
     document.marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
     if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, document, problems)
+        return _mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(child, (*path, n), document, problems) for n, child in enumerate(node.value)]
+        return [_value(child, (*path, n), document) for n, child in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
     if node.style is None:
         document.plain[path] = node.value
@@ -126,34 +121,31 @@ def _value(node: yaml.Node, path: Path, document: Document, problems: list[Probl
         return _scalar(node)
     except ValueError as error:
         what, _, fix = str(error).partition(" | ")
-        problems.append(Problem("yaml-value", what, document.where(path), fix))
+        document.problems[path] = Problem("yaml-value", what, document.where(path), fix)
         return None
 
 
-def _mapping(node: yaml.MappingNode, path: Path, document: Document, problems: list[Problem]) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, path: Path, document: Document) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
-            problems.append(
-                Problem("yaml-value", "a key must be a plain word.", f"{document.name}:{line}:{column}")
-            )
+            bad = Problem("yaml-value", "a key must be a plain word.", f"{document.name}:{line}:{column}")
+            document.problems[(*path, f"{line}:{column}")] = bad
             continue
         key = key_node.value
         here = (*path, key)
         if key in mapping:
             first = document.key_marks[here][0]
-            problems.append(
-                Problem(
-                    "yaml-duplicate-key",
-                    f"'{key}' stands here a second time (first on line {first}).",
-                    f"{document.name}:{line}:{column}: {dot(here)}",
-                    "Keep one.",
-                )
+            document.problems[(*here, f"{line}:{column}")] = Problem(
+                "yaml-duplicate-key",
+                f"'{key}' stands here a second time (first on line {first}).",
+                f"{document.name}:{line}:{column}: {dot(here)}",
+                "Keep one.",
             )
             continue
         document.key_marks[here] = (line, column)
-        mapping[key] = _value(value_node, here, document, problems)
+        mapping[key] = _value(value_node, here, document)
     return mapping
 
 

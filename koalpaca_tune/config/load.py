@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -76,6 +78,7 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
         return document
     value = _copy(document.value)
     marks, key_marks, plain = dict(document.marks), dict(document.key_marks), dict(document.plain)
+    inherited = dict(document.problems)
     problems: list[Problem] = []
     known = list(keys(Recipe))
     for text in overrides:
@@ -102,22 +105,23 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
             here = inner
         here[last] = given.value
         path = tuple(key.split("."))
+        inherited.pop(path, None)
+        for bad in given.problems.values():
+            inherited[path] = replace(bad, where=f"command line: {key}")
         # line 0: `where` prints the dotted key without a line
         marks[path] = key_marks[path] = (0, 0)
         if isinstance(given.value, str) and () in given.plain:
             plain[path] = given.plain[()]
         if key == "training.max_steps" and given.value is not None:
-            value.get("training", {}).pop("epochs", None)
+            here.pop("epochs", None)
         if key == "training.epochs" and given.value is not None:
-            value.get("training", {}).pop("max_steps", None)
-    if problems:
-        raise KoalpacaError.of(problems)
-    return Document(document.name, value, key_marks, marks, plain)
+            here.pop("max_steps", None)
+    inherited |= {("command line", n): problem for n, problem in enumerate(problems)}
+    return Document(document.name, value, key_marks, marks, plain, inherited)
 
 
-def _copy(value: object) -> dict[str, object]:
-    copied: dict[str, object] = {}
-    assert isinstance(value, dict)
+def _copy(value: dict[str, Any]) -> dict[str, Any]:
+    copied: dict[str, Any] = {}
     for key, inner in value.items():
         copied[key] = _copy(inner) if isinstance(inner, dict) else inner
     return copied

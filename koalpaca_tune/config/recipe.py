@@ -16,7 +16,7 @@ class Base(Strict):
     """The frozen model that the adapter is trained on."""
 
     path: str = Field(description="Hub name, local folder, or 'embedded' for the model in the package.")
-    revision: str | None = Field(None, description="Commit or tag on the Hub; null takes the newest and records it.")
+    revision: str | None = Field(None, description="Commit or tag on the Hub; null: the newest, which is recorded.")
 
 
 class Quantization(Strict):

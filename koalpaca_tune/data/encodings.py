@@ -1,0 +1,203 @@
+"""Which encoding a text file is in, found out from all of its bytes, and its lines.
+
+Korean files come as UTF-8 (with or without a byte order mark), as cp949 (Excel on a Korean Windows; a
+superset of EUC-KR) or as UTF-16 with a mark (Excel's "Unicode text"). A file that is whole in UTF-8 is
+UTF-8: cp949 text almost never is. Otherwise the encoding with the fewest undecodable lines wins, and
+those lines become rejected rows.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from koalpaca_tune.errors import KoalpacaError, did_you_mean
+
+ENCODINGS = {
+    "utf-8": "utf-8",
+    "utf-8-sig": "utf-8-sig",
+    "cp949": "cp949",
+    "euc-kr": "cp949",
+    "utf-16": "utf-16",
+    "utf-16-le": "utf-16-le",
+    "utf-16-be": "utf-16-be",
+}
+"""Names that can be asked for, and how they are read (cp949 reads all of EUC-KR, and more)."""
+
+MAX_ROW = 16 * 1024 * 1024
+"""Longest line, CSV field and CSV row, in characters; a longer one is rejected (row-size)."""
+
+_CUT = 1000
+_CHUNK = 1 << 20
+_MAGIC = {
+    b"PK\x03\x04": "an Excel (.xlsx) or zip file",
+    b"\xd0\xcf\x11\xe0": "an old Excel (.xls) file",
+    b"\x1f\x8b": "a gzip file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"PAR1": "a Parquet file",
+    b"%PDF": "a PDF file",
+}
+
+
+class Line(NamedTuple):
+    """One line: its number from 1, its text with the line end, and False when it was cut for its length."""
+
+    number: int
+    text: str
+    whole: bool = True
+
+
+def detect(path: Path, asked: str | None = None) -> str:
+    """The encoding of a file, a key of `ENCODINGS`.
+
+    Args:
+        path: a text file; all of it is looked at.
+        asked: the encoding that the user named; it is checked, not trusted.
+
+    Raises:
+        KoalpacaError: not readable (file-missing, file-folder), no text in it (file-empty, file-binary),
+            none of the encodings (file-encoding), or an unknown name (encoding-name).
+    """
+    name = _known(asked) if asked is not None else None
+    with opened(path) as file:
+        head = file.read(_CHUNK)
+        marked = _mark(head)
+        if marked and name and not name.startswith(marked.removesuffix("-sig")):
+            raise KoalpacaError(
+                "file-encoding",
+                f"the file begins with the mark of {marked}, but '{asked}' was asked for.",
+                where=str(path),
+                fix="Leave the encoding out.",
+            )
+        if not head.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0"):
+            raise KoalpacaError("file-empty", "there is nothing in it.", where=str(path))
+        encoding = marked or name
+        if encoding is not None and encoding.startswith("utf-16"):
+            return encoding
+        _refuse_binary(path, head)
+        file.seek(0)
+        if _is_utf8(path, file) and encoding in (None, "utf-8", "utf-8-sig"):
+            return encoding or "utf-8"
+        file.seek(0)
+        candidates = [encoding] if encoding else ["utf-8", "cp949"]
+        return _fewest_bad_lines(path, file, candidates)
+
+
+def opened(path: Path) -> BinaryIO:
+    """The file, opened for bytes.
+
+    Raises:
+        KoalpacaError: it cannot be (file-missing, file-folder).
+    """
+    if path.is_dir():
+        raise KoalpacaError("file-folder", "it is a folder.", where=str(path), fix="Name the files in it.")
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise KoalpacaError(
+            "file-missing", f"cannot read it ({error.strerror}).", where=str(path), fix="Check the path."
+        ) from error
+
+
+def lines(path: Path, encoding: str, newline: str) -> Iterator[Line]:
+    """The lines of a file. A byte that does not decode stays as a lone surrogate (U+FFFD in UTF-16).
+
+    Args:
+        path: a file for which `detect` gave the encoding.
+        encoding: that encoding.
+        newline: "" also ends a line at a lone CR (CSV), a line feed alone is "\\n" (JSONL).
+    """
+    number = 0
+    with path.open(encoding=encoding, errors=on_error(encoding), newline=newline) as file:
+        while text := file.readline(MAX_ROW):
+            number += 1
+            if len(text) < MAX_ROW or text.endswith("\n"):
+                yield Line(number, text)
+                continue
+            while (rest := file.readline(MAX_ROW)) and not rest.endswith("\n"):
+                pass
+            yield Line(number, text[:_CUT] + "...", whole=False)
+
+
+def on_error(encoding: str) -> str:
+    """The error handler that keeps undecodable bytes visible: as lone surrogates, in UTF-16 as U+FFFD."""
+    return "replace" if encoding.startswith("utf-16") else "surrogateescape"
+
+
+def _known(asked: str) -> str:
+    folded = asked.strip().lower().replace("_", "-")
+    folded = {"utf8": "utf-8", "utf16": "utf-16", "euckr": "euc-kr", "ms949": "cp949"}.get(folded, folded)
+    if folded not in ENCODINGS:
+        raise KoalpacaError(
+            "encoding-name",
+            f"'{asked}' is not an encoding that is read here.",
+            where="encoding",
+            fix=did_you_mean(folded, list(ENCODINGS)),
+        )
+    return ENCODINGS[folded]
+
+
+def _mark(head: bytes) -> str | None:
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not head.startswith(codecs.BOM_UTF32_LE):
+        return "utf-16"
+    return None
+
+
+def _refuse_binary(path: Path, head: bytes) -> None:
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            raise KoalpacaError(
+                "file-binary", f"it is {what}, not text.", where=str(path), fix="Save it as CSV (UTF-8) or JSONL."
+            )
+
+
+def _is_utf8(path: Path, file: BinaryIO) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    valid = True
+    at = 0
+    while chunk := file.read(_CHUNK):
+        if (nul := chunk.find(b"\0")) >= 0:
+            raise KoalpacaError(
+                "file-binary",
+                f"it is not text: byte {at + nul + 1:,} is NUL.",
+                where=str(path),
+                fix="Save it as UTF-8 text (UTF-16 needs its byte order mark).",
+            )
+        at += len(chunk)
+        if valid:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                valid = False
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        valid = False
+    return valid
+
+
+def _fewest_bad_lines(path: Path, file: BinaryIO, candidates: list[str]) -> str:
+    bad = dict.fromkeys(candidates, 0)
+    total = 0
+    while line := file.readline(MAX_ROW):
+        if line.isascii():
+            continue
+        total += 1
+        for encoding in candidates:
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError:
+                bad[encoding] += 1
+    best = min(candidates, key=lambda encoding: bad[encoding])
+    if bad[best] * 2 > total:
+        raise KoalpacaError(
+            "file-encoding",
+            f"{bad[best]:,} of {total:,} lines are not {' or '.join(candidates)}.",
+            where=str(path),
+            fix="Save it as UTF-8.",
+        )
+    return best

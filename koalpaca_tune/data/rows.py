@@ -1,0 +1,70 @@
+"""What a reader hands on: a row with its origin, or a row set aside with the reason."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from koalpaca_tune.errors import Problem
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file, as it stands there: column names and values.
+
+    Attributes:
+        origin: `file:line` (`file[index]` in a JSON list), of the line where the row starts.
+        values: column name -> value, in the file's order.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that is not used. It goes to rejected.jsonl in full, so that nothing is lost.
+
+    Attributes:
+        origin: as in `Row`.
+        problem: the code counts the reason, the text explains it.
+        row: what was read: column names and values, a list of fields, or the raw text.
+    """
+
+    origin: str
+    problem: Problem
+    row: Any
+
+    def as_dict(self) -> dict[str, Any]:
+        """The line of rejected.jsonl."""
+        what = f"{self.problem.what} {self.problem.fix}".strip()
+        return {"origin": self.origin, "reason": self.problem.code, "what": what, "row": plain(self.row)}
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON in UTF-8 can hold: undecodable bytes spelt `\\xNN`, NaN and infinities as words."""
+    if isinstance(value, str):
+        return readable(value)
+    if isinstance(value, Mapping):
+        return {readable(str(key)): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def readable(text: str) -> str:
+    """Text with its lone surrogates spelt out: `\\xNN` for a byte that did not decode, else `\\uNNNN`."""
+    return _LONE_SURROGATE.sub(_spell, text)
+
+
+def _spell(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    # Python's surrogateescape keeps the byte 0xNN as U+DCNN
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"

@@ -1,0 +1,127 @@
+"""The LoRA adapter: attached where asked, saved in PEFT's format, read back and compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from koalpaca_tune.config.recipe import Lora
+from koalpaca_tune.errors import KoalpacaError, did_you_mean
+from koalpaca_tune.models.base import Loaded
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def attach(loaded: Loaded, lora: Lora, base_name: str) -> Any:
+    """Adds a fresh adapter to a base; only its matrices are trainable, in float32.
+
+    Raises:
+        KoalpacaError: a target that matches nothing or nothing linear (lora-target).
+    """
+    check_targets(loaded, lora)
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+        # our targets are plain linear layers: their weight is [out, in]
+        fan_in_fan_out=False,
+    )
+    model = peft.get_peft_model(loaded.model, config)
+    model.peft_config["default"].base_model_name_or_path = base_name
+    return model
+
+
+def check_targets(loaded: Loaded, lora: Lora) -> None:
+    """Every target must name a linear module of the base.
+
+    Raises:
+        KoalpacaError: naming what the base has (lora-target).
+    """
+    linear = Counter(
+        name.rsplit(".", 1)[-1]
+        for name, module in loaded.model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not getattr(loaded.model, loaded.architecture.head)
+    )
+    for n, target in enumerate(lora.targets):
+        if target not in linear:
+            raise KoalpacaError(
+                "lora-target",
+                f"'{target}' matches no linear module of {loaded.model.config.model_type}.",
+                where=f"lora.targets[{n}]",
+                fix=did_you_mean(target, sorted(linear)),
+            )
+    repeated = [target for target, count in Counter(lora.targets).items() if count > 1]
+    if repeated:
+        raise KoalpacaError("lora-target", f"'{repeated[0]}' stands twice.", where="lora.targets", fix="Keep one.")
+
+
+def trainable(model: Any) -> dict[str, int]:
+    """Trainable parameters by target module name."""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            counts[name.split(".lora_")[0].rsplit(".", 1)[-1]] += parameter.numel()
+    return dict(counts)
+
+
+def save(model: Any, folder: Path) -> None:
+    """Writes adapter_config.json and adapter_model.safetensors, reads them back and compares.
+
+    Raises:
+        KoalpacaError: the file differs from memory, or the adapter does nothing at all (adapter-dead).
+    """
+    model.save_pretrained(str(folder), safe_serialization=True)
+    # PEFT writes a model card template of its own; ours comes from `koalpaca hub card`
+    (folder / "README.md").unlink(missing_ok=True)
+    stored = load_file(folder / WEIGHTS)
+    memory = peft.get_peft_model_state_dict(model)
+    different = stored.keys() ^ memory.keys() or {
+        key for key, value in stored.items() if not torch.equal(value, memory[key].cpu().to(value.dtype))
+    }
+    if different:
+        raise KoalpacaError(
+            "adapter-dead", f"the saved adapter differs from memory at {sorted(different)[0]}.", where=str(folder)
+        )
+
+
+def is_zero(model: Any) -> bool:
+    """Whether every B matrix is still zero: such an adapter changes nothing."""
+    matrices = [p for name, p in model.named_parameters() if ".lora_B." in name]
+    return not any(bool(matrix.any()) for matrix in matrices)
+
+
+def load(loaded: Loaded, folder: Path) -> Any:
+    """Puts a saved adapter on its base, frozen.
+
+    Raises:
+        KoalpacaError: not an adapter folder (adapter-missing), or one that does not fit (adapter-load).
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise KoalpacaError(
+                "adapter-missing",
+                f"there is no {name} in the folder.",
+                where=str(folder),
+                fix="Give the 'adapter' folder of a run.",
+            )
+    try:
+        model = peft.PeftModel.from_pretrained(loaded.model, str(folder), use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        text = str(error).strip().splitlines()
+        raise KoalpacaError(
+            "adapter-load",
+            f"the adapter does not fit the base: {text[0][:200] if text else type(error).__name__}.",
+            where=str(folder),
+        ) from error
+    model.eval()
+    return model

@@ -1,0 +1,66 @@
+"""A base's tokenizer as a Vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.models.sources import hub_error, locate
+from koalpaca_tune.tokens.vocabulary import Vocabulary
+
+
+def load(path: str, revision: str | None = None) -> Vocabulary:
+    """Loads the tokenizer of a base (torch is not needed).
+
+    Raises:
+        KoalpacaError: missing (base-load), not a fast tokenizer or without EOS (tokenizer-kind).
+    """
+    return vocabulary(load_pretrained(path, revision), path)
+
+
+def load_pretrained(path: str, revision: str | None = None) -> Any:
+    """The transformers tokenizer itself, for saving beside a merged model."""
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(
+            locate(path), revision=revision, use_fast=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise hub_error(error, path) from error
+
+
+def vocabulary(tokenizer: Any, name: str) -> Vocabulary:
+    """Wraps a transformers tokenizer.
+
+    Raises:
+        KoalpacaError: no Rust tokenizer behind it, or no EOS (tokenizer-kind).
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise KoalpacaError("tokenizer-kind", "the tokenizer has no tokenizer.json.", where=name)
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    if tokenizer.eos_token is None:
+        raise KoalpacaError("tokenizer-kind", "the tokenizer has no EOS token, so no answer could end.", where=name)
+    bos = tokenizer.bos_token
+    first = backend.encode("가").ids[:1]
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+    def apply(messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        text: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return text
+
+    return Vocabulary(
+        name=name,
+        backend=backend,
+        bos=bos,
+        eos=tokenizer.eos_token,
+        pad_id=int(pad),
+        adds_bos=bos is not None and first == [backend.token_to_id(bos)],
+        apply=apply if tokenizer.chat_template else None,
+    )

@@ -1,0 +1,47 @@
+"""Optimizer and learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from koalpaca_tune.config.recipe import Training
+from koalpaca_tune.errors import KoalpacaError
+
+
+def build(parameters: Sequence[torch.nn.Parameter], training: Training, device: torch.device) -> Any:
+    """AdamW (Loshchilov & Hutter 2019), in 8 bits with paged state on CUDA (Dettmers et al. 2021, 2023).
+
+    Raises:
+        KoalpacaError: the 8-bit optimizer was asked for on the CPU (optimizer-device).
+    """
+    name = training.optimizer
+    if name == "auto":
+        name = "paged_adamw_8bit" if device.type == "cuda" else "adamw"
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+    if device.type != "cuda":
+        raise KoalpacaError(
+            "optimizer-device",
+            f"'{name}' needs a CUDA card; this run is on the {device.type}.",
+            where="training.optimizer",
+            fix="Use auto or adamw.",
+        )
+    import bitsandbytes as bnb
+
+    return bnb.optim.PagedAdamW8bit(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def rate(training: Training, step: int, total: int) -> float:
+    """The learning rate of a step (from 0): linear warm-up, then the schedule down to zero."""
+    if step < training.warmup_steps:
+        return training.learning_rate * (step + 1) / training.warmup_steps
+    done = (step - training.warmup_steps) / max(1, total - training.warmup_steps)
+    if training.schedule == "cosine":
+        return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+    if training.schedule == "linear":
+        return training.learning_rate * (1.0 - done)
+    return training.learning_rate
