@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 def libraries() -> None:
-    """Turns off transformers' loading bars."""
+    """Turns off transformers' loading bars, and a notice between two libraries that no user can act on."""
+    import warnings
+
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)

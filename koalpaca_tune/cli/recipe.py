@@ -32,7 +32,7 @@ def list_() -> None:
 
     for name in load.names():
         about = load.find(name).read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        console.print(f"[bold]{name:18}[/bold] {about}")
+        console.print(f"[bold]{name:18}[/bold] {about}", soft_wrap=True)
 
 
 @recipe.command()

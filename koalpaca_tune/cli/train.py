@@ -95,7 +95,10 @@ def _model(ready: Ready) -> None:
             ("double quantisation", proof.double_quant),
             ("compute dtype", proof.compute_dtype or str(ready.loaded.compute_dtype).removeprefix("torch.")),
             ("나머지 (other parameters)", proof.dtypes),
-            ("학습 파라미터 (trainable)", f"{parameters:,}  ({', '.join(f'{k} {v:,}' for k, v in ready.trainable.items())})"),
+            (
+                "학습 파라미터 (trainable)",
+                f"{parameters:,}  ({', '.join(f'{k} {v:,}' for k, v in ready.trainable.items())})",
+            ),
             ("단계 (steps)", len(trainer.steps)),
             (
                 "한 단계 (one step)",

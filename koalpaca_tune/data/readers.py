@@ -81,15 +81,15 @@ def read(path: Path, *, encoding: str | None = None, name: str | None = None) ->
             where=str(path),
             fix=problem.fix,
         )
-    return Opened(
-        opened.name, opened.format, found, opened.delimiter, columns, chain(first, opened.rows)
-    )
+    return Opened(opened.name, opened.format, found, opened.delimiter, columns, chain(first, opened.rows))
 
 
 def _table(path: Path, encoding: str, name: str) -> Opened:
     table = tables.read(path, encoding, name)
     columns = tuple(column for column in table.columns if column)
-    return Opened(name, "tsv" if table.delimiter == "tab" else "csv", encoding, table.delimiter, columns, table.rows)
+    return Opened(
+        name, "tsv" if table.delimiter == "tab" else "csv", encoding, table.delimiter, columns, table.rows
+    )
 
 
 def _jsonl(path: Path, encoding: str, name: str) -> Opened:
@@ -140,9 +140,9 @@ def _json(path: Path, encoding: str, name: str) -> Opened:
         keys = ", ".join(map(repr, list(value)[:5])) if isinstance(value, dict) else ""
         raise KoalpacaError(
             "json-rows",
-            f"it holds {'an object with ' + keys if keys else 'a ' + type(value).__name__}, not a list of rows.",
+            f"it holds {'an object with ' + keys if keys else 'one ' + type(value).__name__}, not a list of rows.",
             where=str(path),
-            fix='Write [{...}, {...}] or {"data": [...]}; pandas: to_json(path, orient="records", force_ascii=False).',
+            fix='Write [{...}, ...] or {"data": [...]}; in pandas: to_json(path, orient="records").',
         )
     return Opened(name, "json", encoding, None, (), (_object(row, f"{name}[{n}]") for n, row in enumerate(rows)))
 

@@ -50,7 +50,7 @@ def check_targets(loaded: Loaded, lora: Lora) -> None:
     linear = Counter(
         name.rsplit(".", 1)[-1]
         for name, module in loaded.model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not getattr(loaded.model, loaded.architecture.head)
+        if isinstance(module, torch.nn.Linear) and module is not loaded.model.get_output_embeddings()
     )
     for n, target in enumerate(lora.targets):
         if target not in linear:
@@ -80,11 +80,12 @@ def save(model: Any, folder: Path) -> None:
     Raises:
         KoalpacaError: the file differs from memory, or the adapter does nothing at all (adapter-dead).
     """
-    model.save_pretrained(str(folder), safe_serialization=True)
+    # "auto" would ask the Hub for the base's config; the embeddings are frozen, so there is nothing to look for
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
     # PEFT writes a model card template of its own; ours comes from `koalpaca hub card`
     (folder / "README.md").unlink(missing_ok=True)
     stored = load_file(folder / WEIGHTS)
-    memory = peft.get_peft_model_state_dict(model)
+    memory = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     different = stored.keys() ^ memory.keys() or {
         key for key, value in stored.items() if not torch.equal(value, memory[key].cpu().to(value.dtype))
     }

@@ -12,14 +12,13 @@ class Architecture:
     """Where things are in a family's causal language model.
 
     Attributes:
-        body: attribute of the transformer without its head.
-        head: attribute of the output layer.
+        body: attribute of the transformer without its head (the head: `get_output_embeddings()`, since
+            its attribute was renamed between versions of transformers).
         linears: the linear modules of a block, which LoRA can adapt.
         merged_only: why servers cannot take its adapter unmerged, or empty.
     """
 
     body: str
-    head: str
     linears: tuple[str, ...]
     merged_only: str = ""
 
@@ -27,13 +26,11 @@ class Architecture:
 ARCHITECTURES: dict[str, Architecture] = {
     "gpt_neox": Architecture(
         "gpt_neox",
-        "embed_out",
         ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
         merged_only="vLLM has no LoRA for GPT-NeoX: merge first (koalpaca merge).",
     ),
     "llama": Architecture(
         "model",
-        "lm_head",
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     ),
 }

@@ -139,7 +139,7 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
         raise hub_error(error, base.path) from error
     model.requires_grad_(False)
     model.eval()
-    proof = prove(model, architecture)
+    proof = prove(model)
     _compare(proof, quantization, compute, base.path)
     return Loaded(
         model=model,
@@ -152,11 +152,11 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
     )
 
 
-def prove(model: Any, architecture: Architecture) -> Proof:
+def prove(model: Any) -> Proof:
     """Asks every module what it holds."""
     four_bit = [m for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)]
     four_bit = [m for m in four_bit if getattr(m.weight, "quant_state", None) is not None]
-    head = getattr(model, architecture.head)
+    head = model.get_output_embeddings()
     other = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m not in four_bit and m is not head]
     dtypes: Counter[str] = Counter()
     for module in model.modules():

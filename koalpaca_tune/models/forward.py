@@ -27,9 +27,9 @@ def hidden(model: Any, architecture: Architecture, ids: Tensor, positions: Tenso
     return states
 
 
-def head(model: Any, architecture: Architecture, states: Tensor) -> Tensor:
+def head(model: Any, states: Tensor) -> Tensor:
     """Logits in float32 [n, vocabulary] of states [n, width]."""
-    logits: Tensor = getattr(causal(model), architecture.head)(states)
+    logits: Tensor = causal(model).get_output_embeddings()(states)
     return logits.float()
 
 

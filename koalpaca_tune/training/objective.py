@@ -50,5 +50,5 @@ class Objective(nn.Module):
         return total
 
     def _sum(self, states: Tensor, targets: Tensor) -> Tensor:
-        logits = forward.head(self.model, self._architecture, states)
+        logits = forward.head(self.model, states)
         return functional.cross_entropy(logits, targets, reduction="sum")

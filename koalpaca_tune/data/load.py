@@ -1,0 +1,78 @@
+"""Conversations for training: from a prepared train.jsonl, or from any file that the readers read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from koalpaca_tune.data import readers, shapes
+from koalpaca_tune.data.clean import clean
+from koalpaca_tune.data.rows import Rejected, Row
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.records import Conversation
+
+_PREPARED = {"id", "origin", "source", "messages"}
+
+
+def conversations(path: Path, rejected: Callable[[Rejected], None] | None = None) -> Iterator[Conversation]:
+    """Reads a set, in the file's order.
+
+    Args:
+        path: what `prepare` wrote, or another file; that one is cleaned on the way, not split and not
+            freed of duplicates.
+        rejected: takes the broken rows of a file that was not prepared. Without it, and in a prepared
+            file always, a broken row is an error: nothing is dropped in silence.
+
+    Raises:
+        KoalpacaError: the file or a row cannot be used (the row's own code, at file:line), or nothing is
+            left (data-nothing-left).
+    """
+    opened = readers.read(path, name=str(path))
+    # an evaluation or an older version may add keys; these four make a prepared file
+    prepared = set(opened.columns) >= _PREPARED
+    shape, _ = shapes.guess(opened.columns, str(path))
+    count = 0
+    for item in opened.rows:
+        made = _prepared(item) if prepared else _other(item, shape, path.stem)
+        if isinstance(made, Conversation):
+            count += 1
+            yield made
+        elif rejected is None or prepared:
+            raise _broken(made, prepared)
+        else:
+            rejected(made)
+    if not count:
+        raise KoalpacaError(
+            "data-nothing-left",
+            "no row can be used.",
+            where=str(path),
+            fix="`koalpaca data prepare` writes down why for each.",
+        )
+
+
+def _prepared(item: Row | Rejected) -> Conversation | Rejected:
+    if isinstance(item, Rejected):
+        return item
+    try:
+        conversation = Conversation.from_dict(item.values, item.origin)
+        cleaned, _ = clean(conversation)
+    except KoalpacaError as error:
+        return Rejected(item.origin, error.problems[0], item.values)
+    return cleaned
+
+
+def _other(item: Row | Rejected, shape: str, source: str) -> Conversation | Rejected:
+    if isinstance(item, Rejected):
+        return item
+    try:
+        cleaned, _ = clean(shapes.SHAPES[shape](item))
+    except KoalpacaError as error:
+        return Rejected(item.origin, error.problems[0], item.values)
+    return replace(cleaned, source=source)
+
+
+def _broken(row: Rejected, prepared: bool) -> KoalpacaError:
+    again = "Prepare the data again." if prepared else "`koalpaca data prepare` sets broken rows aside."
+    fix = f"{row.problem.fix} {again}".strip()
+    return KoalpacaError(row.problem.code, row.problem.what, where=row.origin, fix=fix)

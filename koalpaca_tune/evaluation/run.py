@@ -1,0 +1,173 @@
+"""One evaluation: a suite, a model, a folder. Interrupted, it goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from koalpaca_tune import jsonl
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.evaluation import items, jobs, requests
+from koalpaca_tune.evaluation.jobs import Job
+from koalpaca_tune.evaluation.protocol import LanguageModel, Progress, Renderer
+from koalpaca_tune.evaluation.store import RESULT, Line, Store
+from koalpaca_tune.evaluation.tasks import Suite
+from koalpaca_tune.records import Conversation
+
+REQUESTS = 256
+"""Requests given to the model at once; lines are flushed after each lot."""
+
+PROMPTS = 32
+"""Questions answered at once."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found, as written to result.json.
+
+    Attributes:
+        folder: where identity.json, items.jsonl and result.json lie.
+        suite: name, version, titles.
+        identity: what the caller said about the model.
+        template: hash of what the template does.
+        tasks: one mapping per task: name, titles, kind, version, hash, items, metrics, collapse, ...
+    """
+
+    folder: Path
+    suite: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    template: str
+    tasks: tuple[Mapping[str, Any], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of result.json."""
+        return {
+            "suite": dict(self.suite),
+            "identity": dict(self.identity),
+            "template": self.template,
+            "tasks": [dict(task) for task in self.tasks],
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Result:
+        """Reads result.json of a finished evaluation.
+
+        Raises:
+            KoalpacaError: no folder or no result in it (eval-unfinished), or not ours (eval-shape).
+        """
+        path = folder / RESULT
+        if not path.is_file():
+            raise KoalpacaError(
+                "eval-unfinished",
+                f"there is no {RESULT}: not the folder of a finished evaluation.",
+                where=str(folder),
+                fix="Run `koalpaca eval` again with this --out; what is done is kept.",
+            )
+        raw = jsonl.read_json(path)
+        try:
+            return cls(folder, raw["suite"], raw["identity"], raw["template"], tuple(raw["tasks"]))
+        except KeyError as error:
+            raise KoalpacaError("eval-shape", f"{error} is missing.", where=str(path)) from error
+
+
+def evaluate(
+    suite: Suite,
+    model: LanguageModel,
+    render: Renderer,
+    folder: Path,
+    *,
+    identity: Mapping[str, Any],
+    heldout: Sequence[Conversation] = (),
+    data_root: Path | None = None,
+    max_new_tokens: int = 96,
+    heldout_limit: int = 60,
+    progress: Progress = lambda what, done, total: None,
+) -> Result:
+    """Judges a model on a suite, and on held-out conversations when given.
+
+    Everything is read and checked before the model is asked for anything.
+
+    Args:
+        suite: what to ask.
+        model: who is asked.
+        render: the training template.
+        folder: where lines and result go; lines that are there already, of the same model and task, are kept.
+        identity: what tells this model from others, JSON values. `base` must be equal for two evaluations to be
+            compared; the rest (adapter, dtype, quantization, ...) may differ and is shown.
+        heldout: conversations that were not learned; duplicates are asked once.
+        data_root: folder of data sets that are not shipped.
+        max_new_tokens: longest written answer.
+        heldout_limit: how many held-out questions are answered, the first by id; all are scored.
+        progress: called as lines are done.
+
+    Raises:
+        KoalpacaError: unreadable items, another model's folder (eval-identity), a template that does not fit the
+            tokenizer (from the model), a score that is not finite (eval-not-finite).
+    """
+    work = _jobs(suite, model, render, heldout, data_root, max_new_tokens, heldout_limit)
+    template = requests.template_digest(render)
+    store = Store(folder, identity, template)
+    (folder / RESULT).unlink(missing_ok=True)
+    with store.writing():
+        for job in work:
+            _complete(job, store, progress)
+    store.keep({job.name: job.digest for job in work})
+    told = {"name": suite.name, "version": suite.version, "title": suite.title, "title_en": suite.title_en}
+    result = Result(folder, told, dict(identity), template, tuple(_summary(job, store) for job in work))
+    jsonl.write_json(folder / RESULT, result.as_dict())
+    return result
+
+
+def _jobs(
+    suite: Suite,
+    model: LanguageModel,
+    render: Renderer,
+    heldout: Sequence[Conversation],
+    data_root: Path | None,
+    max_new_tokens: int,
+    heldout_limit: int,
+) -> list[Job]:
+    work = [jobs.choice(task, items.load(task, data_root), model, render) for task in suite.tasks]
+    by_id = {conversation.id: conversation for conversation in heldout}
+    ordered = [by_id[id] for id in sorted(by_id)]
+    for conversation in ordered:
+        requests.question_of(conversation)
+    if ordered:
+        work.append(jobs.likelihood(ordered, model, render))
+    if ordered[:heldout_limit]:
+        work.append(jobs.generation(ordered[:heldout_limit], model, render, max_new_tokens))
+    return work
+
+
+def _complete(job: Job, store: Store, progress: Progress) -> None:
+    done = store.done(job.name, job.digest)
+    todo = [n for n, id in enumerate(job.ids) if id not in done]
+    size = PROMPTS if job.kind == "generation" else max(1, REQUESTS // job.requests)
+    total = len(job.ids)
+    progress(job.title, total - len(todo), total)
+    for start in range(0, len(todo), size):
+        part = todo[start : start + size]
+        head = {"task": job.name, "hash": job.digest}
+        store.add(head | line for line in job.lines(part))
+        progress(job.title, total - len(todo) + start + len(part), total)
+
+
+def _summary(job: Job, store: Store) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "title": job.title,
+        "title_en": job.title_en,
+        "kind": job.kind,
+        "version": job.version,
+        "hash": job.digest,
+        "items": len(job.ids),
+        **job.about,
+        **job.summary(lines_of(job.ids, store.done(job.name, job.digest))),
+    }
+
+
+def lines_of(ids: Sequence[str], done: Mapping[str, Line]) -> list[Line]:
+    """The lines of these items, in this order."""
+    return [done[id] for id in ids]

@@ -1,0 +1,103 @@
+"""The folder of one evaluation: who was judged, one line per item as it is done, the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from koalpaca_tune import jsonl
+from koalpaca_tune.errors import KoalpacaError
+
+IDENTITY, ITEMS, RESULT = "identity.json", "items.jsonl", "result.json"
+
+Line = dict[str, Any]
+"""One item's result: `task`, `hash`, `id`, and what was measured."""
+
+
+class Store:
+    """items.jsonl of one identity. Lines that are there already are not computed again."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], template: str) -> None:
+        """Opens the folder, or makes it.
+
+        Raises:
+            KoalpacaError: the folder holds another model's or template's lines (eval-identity).
+        """
+        self.path = folder / ITEMS
+        wanted = {"identity": json.loads(json.dumps(identity)), "template": template}
+        mark = folder / IDENTITY
+        if mark.exists():
+            _same(jsonl.read_json(mark), wanted, folder)
+        elif self.path.exists():
+            raise KoalpacaError(
+                "eval-identity",
+                f"there is {ITEMS} but no {IDENTITY}: whose results these are is unknown.",
+                where=str(folder),
+                fix="Choose another --out, or remove the folder.",
+            )
+        jsonl.write_json(mark, wanted)
+        self._lines = self._sound()
+        self._file: TextIO | None = None
+
+    def _sound(self) -> dict[tuple[str, str, str], Line]:
+        """Lines that were written whole; a last line cut by a crash is dropped, and the file mended."""
+        if not self.path.exists():
+            return {}
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        rows = [
+            jsonl.parse(line, f"{self.path}:{n}") for n, line in enumerate(whole.split("\n"), 1) if line.strip()
+        ]
+        if whole != text:
+            jsonl.write(self.path, rows)
+        return {(row["task"], row["hash"], row["id"]): row for row in rows}
+
+    def done(self, task: str, digest: str) -> dict[str, Line]:
+        """Lines of a task as it is now, by item id; those of an older version do not count."""
+        return {id: line for (name, hash, id), line in self._lines.items() if (name, hash) == (task, digest)}
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps the file open for `add`."""
+        with self.path.open("a", encoding="utf-8", newline="\n") as self._file:
+            yield
+        self._file = None
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Appends lines and flushes them, so that an interruption loses nothing that was done."""
+        assert self._file is not None
+        for line in lines:
+            self._file.write(jsonl.dumps(line) + "\n")
+            self._lines[line["task"], line["hash"], line["id"]] = line
+        self._file.flush()
+
+    def keep(self, tasks: Mapping[str, str]) -> None:
+        """Rewrites the file to the lines of these tasks (name -> hash): what the result speaks of, and no more."""
+        kept = [line for (name, hash, _), line in self._lines.items() if tasks.get(name) == hash]
+        if len(kept) != len(self._lines):
+            jsonl.write(self.path, kept)
+            self._lines = {(line["task"], line["hash"], line["id"]): line for line in kept}
+
+
+def digest(*parts: object) -> str:
+    """16 hex digits of SHA-256 over JSON values."""
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _same(stored: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    if stored == wanted:
+        return
+    old, new = stored.get("identity") or {}, wanted["identity"]
+    differ = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if stored.get("template") != wanted["template"]:
+        differ.append("template")
+    raise KoalpacaError(
+        "eval-identity",
+        f"the folder holds the results of another model: {', '.join(differ)} differ.",
+        where=str(folder),
+        fix="Choose another --out, or remove the folder.",
+    )

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Shows what would be sent to the Hub; with --yes and a token (HF_TOKEN or `hf auth login`) sends it.
+#   bash scripts/push_adapter.sh ADAPTER USER/NAME [--yes]
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  echo "어댑터와 저장소 이름이 필요합니다: bash scripts/push_adapter.sh runs/NAME/adapter me/name [--yes]" >&2
+  exit 2
+fi
+adapter=$1 repo=$2
+shift 2
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+koalpaca hub push "$adapter" --repo "$repo" "$@"

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# A real run: Llama-3-8B, QLoRA r 8 on q/k/v, on one CUDA card of 24 GB or more.
+# The weights are gated: ask Meta for access on the Hub, then `hf auth login`.
+#   bash scripts/sft_llama3_8b.sh my.csv [key=value ...]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/sft.sh" llama3-8b meta-llama/Meta-Llama-3-8B "$@"
