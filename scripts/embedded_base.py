@@ -91,7 +91,9 @@ def is_held_out(article: Article) -> bool:
 def training_texts(data: Path) -> Iterator[str]:
     """Yield everything that may be learned from: the articles not held out, then the reviews."""
     yield from (article.text for article in read_articles(data) if not is_held_out(article))
-    yield from read_reviews(data)
+    reviews = list(read_reviews(data))
+    for start in range(0, len(reviews), 8):  # eight to a document, lest half of all documents be reviews
+        yield "\n".join(reviews[start : start + 8])
 
 
 def held_out_texts(data: Path, characters: int | None = None) -> list[str]:
@@ -216,7 +218,9 @@ class NeoX(nn.Module):
         def ones(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.ones(size))
 
-        self.embed = normal(shape.vocab, width, std=0.02)
+        # Muon soon drives the layers' outputs to about 1, so the embeddings start there too: much smaller ones
+        # would drown in the residual stream (and training diverged with them). The last gain keeps logits small.
+        self.embed = normal(shape.vocab, width, std=1.0)
         self.qkv = normal(layers, 3, width, width, std=0.5 * width**-0.5)
         self.out = zeros(layers, width, width)  # each layer starts as the identity
         self.up = normal(layers, inner, width, std=0.5 * width**-0.5)
@@ -225,7 +229,7 @@ class NeoX(nn.Module):
         self.up_bias, self.down_bias = zeros(layers, inner), zeros(layers, width)
         self.norm1, self.norm1_bias = ones(layers, width), zeros(layers, width)
         self.norm2, self.norm2_bias = ones(layers, width), zeros(layers, width)
-        self.last_norm, self.last_norm_bias = ones(width), zeros(width)
+        self.last_norm, self.last_norm_bias = nn.Parameter(torch.full((width,), 1 / width)), zeros(width)
 
     def matrices(self) -> list[nn.Parameter]:
         """Return the stacked weight matrices, the ones Muon trains."""
@@ -366,9 +370,11 @@ def windows(tokens: Tensor, length: int, batch: int, seed: int) -> Iterator[tupl
                 yield cut[:, :-1], cut[:, 1:].contiguous()
 
 
-@torch.no_grad()
 def quick_held_out(loss_of: Callable[..., Tensor], tokens: Tensor, length: int, batch: int) -> float:
-    """Return nats per token over the held-out stream, in the training arithmetic: a gauge for the log."""
+    """Return nats per token over the held-out stream, in the training arithmetic: a gauge for the log.
+
+    Gradients stay switched on, only never asked for: without them the model would be compiled a second time.
+    """
     total, count = 0.0, 0
     for block in tokens[: len(tokens) - 1].split(length * batch):
         if len(block) == length * batch:
@@ -391,12 +397,18 @@ def command_train(args: argparse.Namespace) -> None:
     shape = Shape(args.vocab_size, args.width, args.layers, args.heads, args.inner)
     model = NeoX(shape).to(device)
     matrices = model.matrices()
-    others = [p for p in model.parameters() if all(p is not m for m in matrices)]
+    vectors = [p for p in model.parameters() if all(p is not other for other in (model.embed, *matrices))]
     optimizers: list[torch.optim.Optimizer] = [
         Muon(matrices, lr=args.muon_lr, momentum=0.95, weight_decay=args.weight_decay),
-        torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(
+            [{"params": [model.embed], "lr": args.embed_lr}, {"params": vectors, "lr": args.vector_lr}],
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=True,
+        ),
     ]
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [float(group["lr"]) for group in groups]
     loss_of: Callable[..., Tensor] = torch.compile(model, dynamic=False) if args.compile else model
     tokens_per_step = args.batch * args.length
     steps = int(args.tokens // tokens_per_step)
@@ -410,7 +422,8 @@ def command_train(args: argparse.Namespace) -> None:
         "window": args.length,
         "epochs": round(steps * tokens_per_step / len(tokens), 2),
         "muon_lr": args.muon_lr,
-        "adam_lr": args.adam_lr,
+        "embed_lr": args.embed_lr,
+        "vector_lr": args.vector_lr,
         "weight_decay": args.weight_decay,
         "warmup_steps": args.warmup,
         "decay_share": args.decay_share,
@@ -422,8 +435,8 @@ def command_train(args: argparse.Namespace) -> None:
     recent = torch.zeros((), device=device)
     for step in range(steps):
         factor = learning_rate(step, steps, args.warmup, args.decay_share)
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * factor
         loss = loss_of(*next(batches))
         loss.backward()
         for optimizer in optimizers:
@@ -558,7 +571,7 @@ def held_out_nats(model: Any, tokenizer: Any, texts: Sequence[str], batch: int) 
     cut = [
         window
         for text in texts
-        for window in scoring_windows([END_ID, *tokenizer(text, add_special_tokens=False)["input_ids"]])
+        for window in scoring_windows([END_ID, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]])
     ]
     cut.sort(key=lambda window: len(window.ids))
     nats, count = 0.0, 0
@@ -695,8 +708,9 @@ def main() -> None:
     train.add_argument("--length", type=int, default=1024, help="tokens in one window")
     train.add_argument("--batch", type=int, default=128, help="windows in one step")
     train.add_argument("--muon-lr", type=float, default=0.02)
-    train.add_argument("--adam-lr", type=float, default=0.003)
-    train.add_argument("--weight-decay", type=float, default=0.0)
+    train.add_argument("--embed-lr", type=float, default=0.03)
+    train.add_argument("--vector-lr", type=float, default=0.003)
+    train.add_argument("--weight-decay", type=float, default=0.01, help="of the matrices")
     train.add_argument("--warmup", type=int, default=200)
     train.add_argument("--decay-share", type=float, default=0.6)
     train.add_argument("--log-every", type=int, default=100)

@@ -86,8 +86,12 @@ def _problem(model: type[BaseModel], document: Document, path: Path, detail: Any
     if kind == "literal_error":
         allowed = [str(a) for a in _allowed_at(model, path)]
         return Problem("config-value", f"{_said(value)} is not one of the choices.", where, _choice(value, allowed))
+    if kind == "model_type":
+        return Problem(
+            "config-type", f"{_said(value)} is of the wrong type.", where, "Write keys and values under it."
+        )
     if kind in ("float_type", "int_type") and isinstance(value, str):
-        number = _as_number(value)
+        number = _as_number(value, whole=kind == "int_type")
         if number and document.plain.get(path) == value:
             return Problem(
                 "config-type",
@@ -107,6 +111,9 @@ def _problem(model: type[BaseModel], document: Document, path: Path, detail: Any
     return Problem("config-value", f"{_said(value)} is not allowed.", where, f"{detail['msg']}.")
 
 
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+
+
 def _said(value: object) -> str:
     if value is None:
         return "nothing (null)"
@@ -124,12 +131,13 @@ def _choice(value: object, allowed: list[str]) -> str:
     return did_you_mean(str(value), allowed) if allowed else ""
 
 
-def _as_number(text: str) -> str:
-    """`2e-4` as `2.0e-4`: the spelling that YAML 1.1 reads as a number; empty if it is none."""
-    try:
-        float(text)
-    except ValueError:
+def _as_number(text: str, *, whole: bool) -> str:
+    """`2e-4` as `2.0e-4`, and `2e3` as `2000` where a whole number is wanted; empty if it is none."""
+    if not _NUMBER.fullmatch(text):
         return ""
+    if whole:
+        number = float(text)
+        return str(int(number)) if abs(number) < 1e15 and number.is_integer() else ""
     mantissa, e, exponent = text.lower().partition("e")
     if not e:
         return text

@@ -80,6 +80,9 @@ def parse(text: str, name: str) -> Document:
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         said = getattr(error, "problem", None) or str(error)
         raise KoalpacaError("yaml-syntax", f"this is not YAML: {said}.", where=place) from error
+    except (ValueError, OverflowError) as error:
+        # PyYAML lets these out: an escape beyond Unicode, a directive with a number of 5,000 digits
+        raise KoalpacaError("yaml-syntax", f"this is not YAML: {error}.", where=name) from error
     document = Document(name)
     value = None if node is None else _value(node, (), document)
     return replace(document, value=value)
@@ -110,6 +113,10 @@ def _events(text: str) -> Iterator[Any]:
 
 def _value(node: yaml.Node, path: Path, document: Document) -> Any:
     document.marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+        what = f"the tag '{node.tag}' is not used here."
+        document.problems[path] = Problem("yaml-value", what, document.where(path), "Write a plain value.")
+        return None
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
@@ -129,7 +136,11 @@ def _mapping(node: yaml.MappingNode, path: Path, document: Document) -> dict[str
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
-        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+        if (
+            not isinstance(key_node, yaml.ScalarNode)
+            or not key_node.tag.startswith(_YAML)
+            or key_node.tag == f"{_YAML}merge"
+        ):
             bad = Problem("yaml-value", "a key must be a plain word.", f"{document.name}:{line}:{column}")
             document.problems[(*path, f"{line}:{column}")] = bad
             continue
@@ -149,13 +160,15 @@ def _mapping(node: yaml.MappingNode, path: Path, document: Document) -> dict[str
     return mapping
 
 
+_YAML = "tag:yaml.org,2002:"
+_COLLECTIONS = (f"{_YAML}map", f"{_YAML}seq")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?")
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
     """Raises ValueError("what | what to do") for a value that YAML reads otherwise than it looks."""
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    kind = node.tag.removeprefix(_YAML)
     text: str = node.value
     if kind == "str":
         return text

@@ -12,8 +12,8 @@ import yaml
 from koalpaca_tune import resources
 from koalpaca_tune.config import document as doc
 from koalpaca_tune.config.check import check, keys
-from koalpaca_tune.config.document import Document
-from koalpaca_tune.config.recipe import Recipe
+from koalpaca_tune.config.document import Document, dot
+from koalpaca_tune.config.recipe import Quantization, Recipe
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
 
@@ -81,6 +81,7 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
     inherited = dict(document.problems)
     problems: list[Problem] = []
     known = list(keys(Recipe))
+    seen: set[str] = set()
     for text in overrides:
         key, equals, raw = text.partition("=")
         if not equals:
@@ -96,6 +97,10 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
                 Problem("config-unknown-key", f"unknown key '{key}'.", "command line", did_you_mean(key, known))
             )
             continue
+        if key in seen:
+            problems.append(Problem("override", f"'{key}' is given twice.", "command line", "Keep one."))
+            continue
+        seen.add(key)
         *parents, last = key.split(".")
         here = value
         for part in parents:
@@ -105,19 +110,31 @@ def override(document: Document, overrides: Sequence[str]) -> Document:
             here = inner
         here[last] = given.value
         path = tuple(key.split("."))
-        inherited.pop(path, None)
-        for bad in given.problems.values():
-            inherited[path] = replace(bad, where=f"command line: {key}")
+        # what the file said of this key and of all within it is gone
+        for stored in (inherited, marks, key_marks, plain):
+            for old in [old for old in stored if old[: len(path)] == path]:
+                del stored[old]
+        for within, bad in given.problems.items():
+            inherited[path + within] = replace(bad, where=f"command line: {dot(path + within)}")
         # line 0: `where` prints the dotted key without a line
         marks[path] = key_marks[path] = (0, 0)
-        if isinstance(given.value, str) and () in given.plain:
-            plain[path] = given.plain[()]
-        if key == "training.max_steps" and given.value is not None:
-            here.pop("epochs", None)
-        if key == "training.epochs" and given.value is not None:
-            here.pop("max_steps", None)
+        plain.update({path + within: text for within, text in given.plain.items()})
+        for other in _replaced(key, given.value):
+            if f"{'.'.join(parents)}.{other}" not in seen:
+                here.pop(other, None)
     inherited |= {("command line", n): problem for n, problem in enumerate(problems)}
     return Document(document.name, value, key_marks, marks, plain, inherited)
+
+
+def _replaced(key: str, value: Any) -> Sequence[str]:
+    """The file's keys beside `key` that mean nothing once it is set: an override says what is wanted instead."""
+    if key == "training.max_steps" and value is not None:
+        return ["epochs"]
+    if key == "training.epochs" and value is not None:
+        return ["max_steps"]
+    if key == "quantization.load_in_4bit" and value is False:
+        return [name for name in Quantization.model_fields if name.startswith("bnb_")]
+    return []
 
 
 def _copy(value: dict[str, Any]) -> dict[str, Any]:

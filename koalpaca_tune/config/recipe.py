@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from koalpaca_tune.config.check import Strict
 
@@ -35,6 +35,12 @@ class Quantization(Strict):
         if not self.load_in_4bit and idle:
             raise ValueError(f"with load_in_4bit: false, {idle[0]} has no effect. | Remove it, or load in 4 bits.")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what is written must be readable again
+        written: dict[str, Any] = whole(self)
+        return {k: v for k, v in written.items() if self.load_in_4bit or not k.startswith("bnb_")}
 
 
 class Lora(Strict):

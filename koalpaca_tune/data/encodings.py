@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from koalpaca_tune.data.rows import place
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
 
 ENCODINGS = {
@@ -68,11 +69,11 @@ def detect(path: Path, asked: str | None = None) -> str:
             raise KoalpacaError(
                 "file-encoding",
                 f"the file begins with the mark of {marked}, but '{asked}' was asked for.",
-                where=str(path),
+                where=place(path),
                 fix="Leave the encoding out.",
             )
         if not head.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0"):
-            raise KoalpacaError("file-empty", "there is nothing in it.", where=str(path))
+            raise KoalpacaError("file-empty", "there is nothing in it.", where=place(path))
         encoding = marked or name
         if encoding is not None and encoding.startswith("utf-16"):
             return encoding
@@ -92,12 +93,15 @@ def opened(path: Path) -> BinaryIO:
         KoalpacaError: it cannot be (file-missing, file-folder).
     """
     if path.is_dir():
-        raise KoalpacaError("file-folder", "it is a folder.", where=str(path), fix="Name the files in it.")
+        raise KoalpacaError("file-folder", "it is a folder.", where=place(path), fix="Name the files in it.")
+    if path.exists() and not path.is_file():
+        # a pipe can be read once, and is read twice here
+        raise KoalpacaError("file-folder", "it is not a regular file.", where=place(path), fix="Save it as a file.")
     try:
         return path.open("rb")
     except OSError as error:
         raise KoalpacaError(
-            "file-missing", f"cannot read it ({error.strerror}).", where=str(path), fix="Check the path."
+            "file-missing", f"cannot read it ({error.strerror}).", where=place(path), fix="Check the path."
         ) from error
 
 
@@ -151,7 +155,7 @@ def _refuse_binary(path: Path, head: bytes) -> None:
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             raise KoalpacaError(
-                "file-binary", f"it is {what}, not text.", where=str(path), fix="Save it as CSV (UTF-8) or JSONL."
+                "file-binary", f"it is {what}, not text.", where=place(path), fix="Save it as CSV (UTF-8) or JSONL."
             )
 
 
@@ -164,7 +168,7 @@ def _is_utf8(path: Path, file: BinaryIO) -> bool:
             raise KoalpacaError(
                 "file-binary",
                 f"it is not text: byte {at + nul + 1:,} is NUL.",
-                where=str(path),
+                where=place(path),
                 fix="Save it as UTF-8 text (UTF-16 needs its byte order mark).",
             )
         at += len(chunk)
@@ -197,7 +201,7 @@ def _fewest_bad_lines(path: Path, file: BinaryIO, candidates: list[str]) -> str:
         raise KoalpacaError(
             "file-encoding",
             f"{bad[best]:,} of {total:,} lines are not {' or '.join(candidates)}.",
-            where=str(path),
+            where=place(path),
             fix="Save it as UTF-8.",
         )
     return best

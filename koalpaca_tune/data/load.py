@@ -8,7 +8,7 @@ from pathlib import Path
 
 from koalpaca_tune.data import readers, shapes
 from koalpaca_tune.data.clean import clean
-from koalpaca_tune.data.rows import Rejected, Row
+from koalpaca_tune.data.rows import Rejected, Row, place
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation
 
@@ -28,13 +28,14 @@ def conversations(path: Path, rejected: Callable[[Rejected], None] | None = None
         KoalpacaError: the file or a row cannot be used (the row's own code, at file:line), or nothing is
             left (data-nothing-left).
     """
-    opened = readers.read(path, name=str(path))
+    opened = readers.read(path, name=place(path))
     # an evaluation or an older version may add keys; these four make a prepared file
     prepared = set(opened.columns) >= _PREPARED
-    shape, _ = shapes.guess(opened.columns, str(path))
+    shape, _ = shapes.guess(opened.columns, place(path))
+    source = place(Path(path.stem))
     count = 0
     for item in opened.rows:
-        made = _prepared(item) if prepared else _other(item, shape, path.stem)
+        made = _prepared(item) if prepared else _other(item, shape, source)
         if isinstance(made, Conversation):
             count += 1
             yield made
@@ -46,7 +47,7 @@ def conversations(path: Path, rejected: Callable[[Rejected], None] | None = None
         raise KoalpacaError(
             "data-nothing-left",
             "no row can be used.",
-            where=str(path),
+            where=place(path),
             fix="`koalpaca data prepare` writes down why for each.",
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from koalpaca_tune.data import readers, report, shapes, split
 from koalpaca_tune.data.clean import clean
 from koalpaca_tune.data.readers import Opened
 from koalpaca_tune.data.report import FileCount, Lengths, Report
-from koalpaca_tune.data.rows import Rejected, Row
+from koalpaca_tune.data.rows import Rejected, Row, place
 from koalpaca_tune.errors import KoalpacaError, Problem
 from koalpaca_tune.records import Conversation
 
@@ -120,22 +119,24 @@ def _check_out(out: Path, files: Sequence[Path], overwrite: bool) -> None:
     for path in files:
         whole = path.resolve()
         if whole in known:
-            raise KoalpacaError("prepare-files", "the file is named twice.", where=str(path), fix="Name it once.")
+            raise KoalpacaError("prepare-files", "the file is named twice.", where=place(path), fix="Name it once.")
         if whole.parent == out.resolve() and whole.name in OURS:
             raise KoalpacaError(
                 "prepare-files",
                 "the file would be replaced by the output.",
-                where=str(path),
+                where=place(path),
                 fix="Choose another OUT.",
             )
         known.add(whole)
     if out.exists() and not out.is_dir():
-        raise KoalpacaError("out-folder", "it is a file, not a folder.", where=str(out), fix="Choose another OUT.")
+        raise KoalpacaError(
+            "out-folder", "it is a file, not a folder.", where=place(out), fix="Choose another OUT."
+        )
     if out.is_dir() and not overwrite and any(out.iterdir()):
         raise KoalpacaError(
             "out-not-empty",
             "the folder is not empty.",
-            where=str(out),
+            where=place(out),
             fix="Choose another OUT, or overwrite what an earlier run wrote there.",
         )
 
@@ -147,8 +148,8 @@ def _open(files: Sequence[Path], shape: str | None, encoding: str | None) -> lis
     for path, name in zip(files, _names(files), strict=True):
         try:
             opened = readers.read(path, encoding=encoding, name=name)
-            found, columns = shapes.guess(opened.columns, str(path), shape)
-            sources.append(_Source(opened, found, columns, unicodedata.normalize("NFC", path.stem)))
+            found, columns = shapes.guess(opened.columns, place(path), shape)
+            sources.append(_Source(opened, found, columns, place(Path(path.stem))))
         except KoalpacaError as error:
             # a wrong option is wrong once, not once for each file
             problems += [problem for problem in error.problems if problem not in problems]
@@ -159,14 +160,15 @@ def _open(files: Sequence[Path], shape: str | None, encoding: str | None) -> lis
 
 def _names(files: Sequence[Path]) -> list[str]:
     """What origins call each file: its name, with as many folders before it as make it the only one."""
-    parts = [unicodedata.normalize("NFC", path.resolve().as_posix()).split("/") for path in files]
+    parts = [Path(place(path.resolve())).parts for path in files]
 
     def name(n: int, length: int) -> str:
         return "/".join(parts[n][-length:])
 
     lengths = [1] * len(parts)
     for n in range(len(parts)):
-        while any(name(n, lengths[n]) == name(m, lengths[n]) for m in range(len(parts)) if m != n):
+        others = [m for m in range(len(parts)) if m != n]
+        while lengths[n] < len(parts[n]) and any(name(n, lengths[n]) == name(m, lengths[n]) for m in others):
             lengths[n] += 1
     return [name(n, lengths[n]) for n in range(len(parts))]
 
@@ -183,7 +185,7 @@ def _staging(out: Path) -> Iterator[Path]:
         raise KoalpacaError(
             "out-folder",
             f"cannot write there ({error.strerror}).",
-            where=str(out),
+            where=place(out),
             fix="Choose a folder that can be written and has room.",
         ) from error
     finally:

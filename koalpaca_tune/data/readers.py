@@ -6,7 +6,6 @@ To add a format, write a function from (path, encoding, name) to `Opened` and en
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -15,7 +14,7 @@ from typing import Any
 
 from koalpaca_tune.data import encodings, tables
 from koalpaca_tune.data.encodings import MAX_ROW, Line
-from koalpaca_tune.data.rows import Rejected, Row, plain
+from koalpaca_tune.data.rows import Rejected, Row, place, plain
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
 MAX_JSON_BYTES = 2**30
@@ -57,19 +56,19 @@ def read(path: Path, *, encoding: str | None = None, name: str | None = None) ->
     Raises:
         KoalpacaError: the file as a whole cannot be read (file-*, table-header, json-rows, encoding-name).
     """
-    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+    if path.exists() and not path.is_dir() and path.suffix.lower() not in SUFFIXES:
         raise KoalpacaError(
             "file-suffix",
             f"'{path.suffix}' is not a format that is read here.",
-            where=str(path),
+            where=place(path),
             fix=f"{did_you_mean(path.suffix.lower(), list(SUFFIXES))} Save it as one of these.",
         )
     found = encodings.detect(path, encoding)
-    name = name or unicodedata.normalize("NFC", path.name)
+    name = name or place(Path(path.name))
     opened = FORMATS[SUFFIXES[path.suffix.lower()]](path, found, name)
     first = list(islice(opened.rows, PEEK))
     if not first:
-        raise KoalpacaError("file-empty", "there are no rows in it.", where=str(path))
+        raise KoalpacaError("file-empty", "there are no rows in it.", where=place(path))
     columns = opened.columns
     if not columns:
         columns = tuple(dict.fromkeys(key for row in first if isinstance(row, Row) for key in row.values))
@@ -78,7 +77,7 @@ def read(path: Path, *, encoding: str | None = None, name: str | None = None) ->
         raise KoalpacaError(
             "json-rows",
             f"none of the first {len(first)} rows can be read; of the first: {problem.what}",
-            where=str(path),
+            where=place(path),
             fix=problem.fix,
         )
     return Opened(opened.name, opened.format, found, opened.delimiter, columns, chain(first, opened.rows))
@@ -121,7 +120,10 @@ def _json(path: Path, encoding: str, name: str) -> Opened:
     size = path.stat().st_size
     if size > MAX_JSON_BYTES:
         raise KoalpacaError(
-            "json-rows", f"{size:,} bytes are too many for one JSON list.", where=str(path), fix="Save it as JSONL."
+            "json-rows",
+            f"{size:,} bytes are too many for one JSON list.",
+            where=place(path),
+            fix="Save it as JSONL.",
         )
     with path.open(encoding=encoding, errors=encodings.on_error(encoding), newline="\n") as file:
         text = file.read()
@@ -131,17 +133,17 @@ def _json(path: Path, encoding: str, name: str) -> Opened:
         if error.msg == "Extra data" and _has_object_lines(text):
             # JSON Lines under the name .json, as many sets on the Hub have it
             return _jsonl(path, encoding, name)
-        place = f"{path}:{error.lineno}:{error.colno}"
-        raise KoalpacaError("json-rows", f"it is not JSON ({error.msg}).", where=place) from error
+        at = f"{place(path)}:{error.lineno}:{error.colno}"
+        raise KoalpacaError("json-rows", f"it is not JSON ({error.msg}).", where=at) from error
     except (ValueError, RecursionError) as error:
-        raise KoalpacaError("json-rows", f"it is not JSON ({error}).", where=str(path)) from error
+        raise KoalpacaError("json-rows", f"it is not JSON ({error}).", where=place(path)) from error
     rows = value.get("data") if isinstance(value, dict) else value
     if not isinstance(rows, list):
         keys = ", ".join(map(repr, list(value)[:5])) if isinstance(value, dict) else ""
         raise KoalpacaError(
             "json-rows",
             f"it holds {'an object with ' + keys if keys else 'one ' + type(value).__name__}, not a list of rows.",
-            where=str(path),
+            where=place(path),
             fix='Write [{...}, ...] or {"data": [...]}; in pandas: to_json(path, orient="records").',
         )
     return Opened(name, "json", encoding, None, (), (_object(row, f"{name}[{n}]") for n, row in enumerate(rows)))

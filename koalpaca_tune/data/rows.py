@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from koalpaca_tune.errors import Problem
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_LOST = re.compile("[\ud800-\udfff\ufffd]")
+_DEEPEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +49,32 @@ class Rejected:
         return {"origin": self.origin, "reason": self.problem.code, "what": what, "row": plain(self.row)}
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """A value that JSON in UTF-8 can hold: undecodable bytes spelt `\\xNN`, NaN and infinities as words."""
     if isinstance(value, str):
         return readable(value)
+    if depth > _DEEPEST:
+        return "(nested too deeply)"
     if isinstance(value, Mapping):
-        return {readable(str(key)): plain(inner) for key, inner in value.items()}
+        return {readable(str(key)): plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [plain(inner, depth + 1) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
 
 
+def place(path: Path) -> str:
+    """A path in a message or an origin: in NFC (macOS writes NFD), undecodable bytes spelt out."""
+    return readable(unicodedata.normalize("NFC", str(path)))
+
+
 def readable(text: str) -> str:
-    """Text with its lone surrogates spelt out: `\\xNN` for a byte that did not decode, else `\\uNNNN`."""
-    return _LONE_SURROGATE.sub(_spell, text)
+    """Text with what was lost spelt out: `\\xNN` for a byte that did not decode, `\\uNNNN` for the rest.
+
+    U+FFFD too: `jsonl.read` takes it for a line that is not UTF-8.
+    """
+    return _LOST.sub(_spell, text)
 
 
 def _spell(match: re.Match[str]) -> str:

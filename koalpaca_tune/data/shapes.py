@@ -301,7 +301,8 @@ def messages(row: Row) -> Conversation:
         )
     turns = [_turn(message, f"{columns.messages}[{n}]", row.origin) for n, message in enumerate(given)]
     system = _text(row.values[columns.system], f"'{columns.system}'", row.origin) if columns.system else ""
-    if system.strip() and turns[0].role != "system":
+    if system.strip():
+        # a second system turn is refused with the turns out of order
         turns.insert(0, Turn("system", system))
     conversation = Conversation(tuple(turns), row.origin)
     check_order(conversation)

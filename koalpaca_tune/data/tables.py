@@ -15,7 +15,7 @@ from pathlib import Path
 
 from koalpaca_tune.data import shapes
 from koalpaca_tune.data.encodings import MAX_ROW, Line, lines
-from koalpaca_tune.data.rows import Rejected, Row, readable
+from koalpaca_tune.data.rows import Rejected, Row, place, readable
 from koalpaca_tune.errors import KoalpacaError, Problem
 
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";"}
@@ -55,13 +55,13 @@ def read(path: Path, encoding: str, name: str) -> Table:
     source = _Lines(lines(path, encoding, newline=""))
     first = next((line for line in source if line.text.strip()), None)
     if first is None:
-        raise KoalpacaError("file-empty", "there is nothing in it.", where=str(path))
+        raise KoalpacaError("file-empty", "there is nothing in it.", where=place(path))
     # the suffix only breaks ties: tab-separated text is often called .csv
     order = ["tab", "comma", "semicolon"] if path.suffix.lower() == ".tsv" else list(DELIMITERS)
     delimiter = max(order, key=lambda candidate: _promise(first, DELIMITERS[candidate]))
     source.again([first])
     taken, header = _take(source, DELIMITERS[delimiter])
-    where = f"{path}:{taken[0].number}"
+    where = f"{place(path)}:{taken[0].number}"
     if isinstance(header, str):
         raise KoalpacaError("table-header", f"the header line cannot be read: {header}.", where=where)
     columns = tuple(field.strip() for field in header)
@@ -162,15 +162,16 @@ def _broken(taken: list[Line], said: str) -> Problem:
 def _literal(taken: list[Line], fields: list[str] | str, width: int) -> list[str] | None:
     """The first line split at its tabs, when its quotes are text and not quoting; else None.
 
-    They are text when quoting makes no sense of the row, or joins lines of which each is a whole row.
+    They are text when quoting makes no sense of a line that is followed by a row, or when it joins lines
+    of which each is a row.
     """
     if not isinstance(fields, str) and len(taken) == 1:
         return None
     split = taken[0].text.rstrip("\r\n").split("\t")
-    rest = taken[1:]
-    each_a_row = all(line.text.count("\t") == width - 1 for line in rest)
-    whole = taken[0].whole and width > 1 and len(split) == width
-    return split if whole and (each_a_row or _is_stray(rest, "\t", width)) else None
+    if not taken[0].whole or width < 2 or len(split) != width:
+        return None
+    followers = taken[1:2] if isinstance(fields, str) else taken[1:]
+    return split if all(line.text.count("\t") == width - 1 for line in followers) else None
 
 
 def _is_stray(rest: list[Line], delimiter: str, width: int) -> bool:

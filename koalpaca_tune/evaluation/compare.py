@@ -22,7 +22,7 @@ SEED = 20240501
 
 Unit = Literal["share", "bits"]
 
-BITS = ("글자당 비트", "Bits per character")
+BITS = ("검증 답변의 글자당 비트", "Bits per character of held-out answers")
 TITLES: dict[str, tuple[str, str]] = {
     "stop_rate": ("스스로 끝맺은 비율", "Answers that end by themselves"),
     "repetition": ("되풀이", "Repetition"),
@@ -127,7 +127,7 @@ def compare(before: Path, after: Path) -> Comparison:
         both,
         rows,
         tuple(_sides(both)),
-        tuple(flip for task in both.tasks if task.before["kind"] == "choice" for flip in flips.of(task)),
+        tuple(flips.of(task) for task in both.tasks if task.before["kind"] == "choice"),
         verdict.say(findings),
     )
 
@@ -147,7 +147,8 @@ def _tested(task: TaskPair) -> list[Tested]:
         nats = column(task.lines_before, "nats"), column(task.lines_after, "nats")
         bits = column(task.lines_before, "characters") * np.log(2)
         return [(task, "bits_per_character", BITS, stats.ratios(*nats, bits, _seed(task.name)))]
-    return [(task, name, TITLES[name], paired) for name in MEASURES if (paired := _written(task, name)) is not None]
+    written = [(name, _written(task, name)) for name in MEASURES]
+    return [(task, name, TITLES[name], paired) for name, paired in written if paired is not None]
 
 
 def _written(task: TaskPair, name: str) -> Paired | None:

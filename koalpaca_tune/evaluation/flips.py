@@ -48,8 +48,8 @@ class Flip:
     won: tuple[Changed, ...]
 
 
-def of(task: TaskPair) -> list[Flip]:
-    """The flips of one choice task, as a list of one."""
+def of(task: TaskPair) -> Flip:
+    """The flips of one choice task."""
     metric = task.before["primary"]
     one, two = metrics.right(task.lines_before, metric), metrics.right(task.lines_after, metric)
     norm = metric == "accuracy_norm"
@@ -59,17 +59,15 @@ def of(task: TaskPair) -> list[Flip]:
         for n, (before, after) in enumerate(zip(task.lines_before, task.lines_after, strict=True))
         if one[n] != two[n]
     ]
-    return [
-        Flip(
-            task=task.name,
-            title=task.before["title"],
-            title_en=task.before["title_en"],
-            both_right=int((one & two).sum()),
-            both_wrong=int((~one & ~two).sum()),
-            lost=tuple(sorted((item for was, item in changed if was), key=lambda item: (item.change, item.id))),
-            won=tuple(sorted((item for was, item in changed if not was), key=lambda item: (-item.change, item.id))),
-        )
-    ]
+    return Flip(
+        task=task.name,
+        title=task.before["title"],
+        title_en=task.before["title_en"],
+        both_right=int((one & two).sum()),
+        both_wrong=int((~one & ~two).sum()),
+        lost=tuple(sorted((item for was, item in changed if was), key=lambda item: (item.change, item.id))),
+        won=tuple(sorted((item for was, item in changed if not was), key=lambda item: (-item.change, item.id))),
+    )
 
 
 def _changed(before: Line, after: Line, pick_before: int, pick_after: int, norm: bool) -> Changed:

@@ -224,7 +224,7 @@ def _mean_of(lines: Sequence[Line], key: str) -> float | None:
     return float(np.mean(decided)) if decided else None
 
 
-def _scored(model: LanguageModel, asked: Sequence[Rendered]) -> list[Score]:
+def _scored(model: LanguageModel, asked: Sequence[Rendered]) -> Sequence[Score]:
     scores = model.score(asked)
     assert len(scores) == len(asked)
     return scores

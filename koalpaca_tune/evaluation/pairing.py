@@ -68,8 +68,8 @@ def pair(before: Path, after: Path) -> Pair:
 def _differences(one: Result, two: Result) -> list[Problem]:
     where = f"{one.folder}, {two.folder}"
     problems = []
-    base_one, base_two = one.identity.get("base"), two.identity.get("base")
-    if base_one is None or base_one != base_two:
+    base_one, base_two = _base(one), _base(two)
+    if not base_one or base_one != base_two:
         problems.append(
             Problem(
                 "compare-base",
@@ -110,6 +110,11 @@ def _differences(one: Result, two: Result) -> list[Problem]:
         if name in other and told[name]["hash"] != other[name]["hash"]
     ]
     return problems
+
+
+def _base(result: Result) -> dict[str, Any]:
+    """What an identity says of its base: `base`, `base_fingerprint`, whatever begins so."""
+    return {key: value for key, value in result.identity.items() if key.split("_")[0] == "base"}
 
 
 def _in_order(one: Result, two: Result) -> list[Mapping[str, Any]]:

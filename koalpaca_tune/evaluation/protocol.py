@@ -3,50 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from koalpaca_tune.records import Conversation, Rendered
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How likely a model finds an answer.
+class Score(Protocol):
+    """How likely a model finds an answer."""
 
-    Attributes:
-        logprob: natural log-likelihood, summed over the tokens of the learned span.
-        tokens: how many tokens that span has.
-    """
+    @property
+    def logprob(self) -> float:
+        """Natural log-likelihood, summed over the tokens of the learned span."""
 
-    logprob: float
-    tokens: int
+    @property
+    def tokens(self) -> int:
+        """How many tokens that span has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a model wrote, without the prompt and without the token that ended it.
+class Written(Protocol):
+    """What a model wrote, without the prompt and without the token that ended it."""
 
-    Attributes:
-        text: the answer.
-        stopped: whether the model ended it by itself, before the limit.
-        tokens: how many tokens it wrote.
-    """
+    @property
+    def text(self) -> str:
+        """The answer."""
 
-    text: str
-    stopped: bool
-    tokens: int
+    @property
+    def stopped(self) -> bool:
+        """Whether the model ended it by itself, before the limit."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it wrote."""
 
 
 class LanguageModel(Protocol):
     """A model under evaluation. Batching is its own business; order of results is order of requests."""
 
-    def score(self, requests: Sequence[Rendered]) -> list[Score]:
+    def score(self, requests: Sequence[Rendered]) -> Sequence[Score]:
         """Scores the learned span of each request, encoded as in training (boundaries checked)."""
-        ...
 
-    def write(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[Written]:
+    def write(self, prompts: Sequence[Rendered], max_new_tokens: int) -> Sequence[Written]:
         """Continues each prompt greedily until a stop token or the limit."""
-        ...
 
 
 Renderer = Callable[[Conversation], Rendered]

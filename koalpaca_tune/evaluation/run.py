@@ -94,8 +94,8 @@ def evaluate(
         model: who is asked.
         render: the training template.
         folder: where lines and result go; lines that are there already, of the same model and task, are kept.
-        identity: what tells this model from others, JSON values. `base` must be equal for two evaluations to be
-            compared; the rest (adapter, dtype, quantization, ...) may differ and is shown.
+        identity: what tells this model from others, JSON values. `base` and `base_*` must be equal for two
+            evaluations to be compared; the rest (adapter, dtype, quantization, ...) may differ and is shown.
         heldout: conversations that were not learned; duplicates are asked once.
         data_root: folder of data sets that are not shipped.
         max_new_tokens: longest written answer.

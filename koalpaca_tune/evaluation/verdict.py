@@ -29,22 +29,26 @@ class Said:
     Attributes:
         overall, skills, fit: the word for all measures, for the choice tasks, for the held-out data; None where
             nothing was measured.
+        headline, headline_en: a few words.
         korean, english: one or two sentences.
     """
 
     overall: Overall
     skills: Overall | None
     fit: Overall | None
+    headline: str
+    headline_en: str
     korean: str
     english: str
 
 
-HEADLINES: dict[Overall, tuple[str, str]] = {
+_HEADLINES: dict[Overall, tuple[str, str]] = {
     "improved": ("나아졌습니다", "Improved"),
     "mixed": ("나아진 것도, 나빠진 것도 있습니다", "Mixed"),
     "worse": ("나빠졌습니다", "Worse"),
     "no detectable improvement": ("나아졌다는 근거가 없습니다", "No detectable improvement"),
 }
+_FIT_ONLY = ("검증 데이터에서만 나아졌습니다", "Improved on held-out data only")
 
 
 def say(findings: Sequence[Finding]) -> Said:
@@ -71,7 +75,10 @@ def say(findings: Sequence[Finding]) -> Said:
         )
     if not said:
         korean_text, english_text = "견줄 것이 없습니다.", "There is nothing to compare."
-    return Said(overall or "no detectable improvement", skill_word, fit_word, korean_text, english_text)
+    word = overall or "no detectable improvement"
+    fit_only = word == "improved" and skill_word == "no detectable improvement"
+    headline = _FIT_ONLY if fit_only else _HEADLINES[word]
+    return Said(word, skill_word, fit_word, *headline, korean_text, english_text)
 
 
 def _overall(findings: Sequence[Finding]) -> Overall | None:

@@ -136,7 +136,7 @@ def check_folder(recipe: Recipe, resume: bool) -> Path:
 def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     found: list[tuple[str, Any, Any]] = []
     for key in before:
-        old, new = before[key], after[key]
+        old, new = before[key], after.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new, f"{prefix}{key}.")
         elif old != new:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ def with_random_adapter(loaded: Loaded, family: str, seed: int = 3) -> Any:
     return model.eval()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These models are too small to share out; on a busy machine threads that wait cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session", params=["gpt_neox", "llama"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -134,3 +144,17 @@ def save_run(folder: Path, model: Any, loaded: Loaded, quantization: Quantizatio
 @pytest.fixture(scope="session")
 def adapter_folder(tuned: TorchLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_run(tmp_path_factory.mktemp("run") / "adapter", tuned.model, tuned.loaded, FULL)
+
+
+@pytest.fixture
+def four_bit_run(family: str, base_folder: Path, tmp_path: Path) -> Path:
+    """The adapter of a 4-bit run."""
+    four_bit = Quantization(load_in_4bit=True)
+    loaded = base.load(Base(path=str(base_folder)), four_bit)
+    return save_run(tmp_path / "run" / "adapter", with_random_adapter(loaded, family), loaded, four_bit)
+
+
+@pytest.fixture
+def other_base(family: str, tmp_path: Path) -> Path:
+    """Another base of the same family and shape."""
+    return build(tmp_path / "other", family, seed=2)

@@ -12,15 +12,19 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from koalpaca_tune import jsonl
-from koalpaca_tune.config.recipe import Base, Quantization
+from koalpaca_tune.config.recipe import Base
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.inference import merge as merging
 from koalpaca_tune.inference.language_model import TorchLanguageModel
-from koalpaca_tune.inference.merge import merge
-from koalpaca_tune.models import base as bases
+from koalpaca_tune.inference.merge import MergeReport, merge
 from koalpaca_tune.records import Rendered
 from koalpaca_tune.templates.template import content
-from tests.inference.conftest import FULL, build, save_run, with_random_adapter
+
+SHORT = ("물은 몇 도에서 끓나요?", "서울은 대한민국의 수도이다.")
+
+
+def run(base: Path, adapter: Path, out: Path, dtype: str = "float32") -> MergeReport:
+    return merge(Base(path=str(base)), adapter, out, dtype=dtype, texts=SHORT)
 
 
 def test_merged_equals_adapter_and_is_a_plain_model(
@@ -48,7 +52,7 @@ def test_merged_equals_adapter_and_is_a_plain_model(
 
 def test_what_lies_in_the_folder(base_folder: Path, adapter_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "merged"
-    merge(Base(path=str(base_folder)), adapter_folder, out, dtype="float32", texts=["물은 몇 도에서 끓나요?"])
+    run(base_folder, adapter_folder, out)
     names = {file.name for file in out.iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "record.json"} <= names
     assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl", ".tmp"))}
@@ -65,19 +69,16 @@ def test_what_lies_in_the_folder(base_folder: Path, adapter_folder: Path, tmp_pa
 def test_half_precision_says_its_rounding(
     base_folder: Path, adapter_folder: Path, tmp_path: Path, dtype: str
 ) -> None:
-    report = merge(Base(path=str(base_folder)), adapter_folder, tmp_path / "merged", dtype=dtype)
+    report = run(base_folder, adapter_folder, tmp_path / "merged", dtype)
     assert 0.0 < report.merged.mean < report.effect.mean
     weights = load_file(report.out / "model.safetensors")
     assert {str(value.dtype) for value in weights.values()} == {f"torch.{dtype}"}
 
 
 def test_adapter_of_a_4bit_run_is_held_against_the_4bit_base(
-    family: str, base_folder: Path, tmp_path: Path
+    base_folder: Path, four_bit_run: Path, tmp_path: Path
 ) -> None:
-    four_bit = Quantization(load_in_4bit=True)
-    loaded = bases.load(Base(path=str(base_folder)), four_bit)
-    run = save_run(tmp_path / "adapter", with_random_adapter(loaded, family), loaded, four_bit)
-    report = merge(Base(path=str(base_folder)), run, tmp_path / "merged", dtype="float32")
+    report = run(base_folder, four_bit_run, tmp_path / "merged")
     assert report.merged.largest < 1e-4
     assert report.trained is not None
     assert report.trained.mean > report.merged.mean
@@ -86,11 +87,10 @@ def test_adapter_of_a_4bit_run_is_held_against_the_4bit_base(
 
 
 def test_wrong_base_is_refused_before_anything_is_written(
-    family: str, adapter_folder: Path, tmp_path: Path
+    other_base: Path, adapter_folder: Path, tmp_path: Path
 ) -> None:
-    other = build(tmp_path / "other", family, seed=2)
     with pytest.raises(KoalpacaError, match="the adapter was trained on someone/tiny") as caught:
-        merge(Base(path=str(other)), adapter_folder, tmp_path / "merged", dtype="float32")
+        run(other_base, adapter_folder, tmp_path / "merged")
     assert caught.value.problems[0].code == "merge-wrong-base"
     assert not (tmp_path / "merged").exists()
 
@@ -102,15 +102,15 @@ def test_existing_folder_is_refused_an_empty_one_is_used(
     (tmp_path / "full" / "mine.txt").write_text("keep")
     (tmp_path / "empty").mkdir()
     with pytest.raises(KoalpacaError, match="not an empty folder"):
-        merge(Base(path=str(base_folder)), adapter_folder, tmp_path / "full", dtype="float32")
+        run(base_folder, adapter_folder, tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").read_text() == "keep"
-    merge(Base(path=str(base_folder)), adapter_folder, tmp_path / "empty", dtype="float32")
+    run(base_folder, adapter_folder, tmp_path / "empty")
     assert (tmp_path / "empty" / "model.safetensors").is_file()
 
 
 def refused(code: str, base_folder: Path, adapter_folder: Path, out: Path, dtype: str = "float32") -> None:
     with pytest.raises(KoalpacaError) as caught:
-        merge(Base(path=str(base_folder)), adapter_folder, out, dtype=dtype)
+        run(base_folder, adapter_folder, out, dtype)
     assert caught.value.problems[0].code == code
     assert not out.exists()
     assert not list(out.parent.glob(".*.tmp"))
@@ -133,7 +133,7 @@ def test_an_adapter_below_the_rounding_is_not_merged_away(
 ) -> None:
     faint = changed(adapter_folder, tmp_path / "faint", 1e-5)
     refused("merge-lost", base_folder, faint, tmp_path / "m", "float16")
-    assert merge(Base(path=str(base_folder)), faint, tmp_path / "m", dtype="float32").effect.mean < 1e-3
+    assert run(base_folder, faint, tmp_path / "m").effect.mean < 1e-3
 
 
 def changed(adapter_folder: Path, to: Path, factor: float) -> Path:
@@ -143,7 +143,3 @@ def changed(adapter_folder: Path, to: Path, factor: float) -> Path:
     scaled = {name: value * factor if ".lora_B." in name else value for name, value in weights.items()}
     save_file(scaled, to / "adapter_model.safetensors", metadata={"format": "pt"})
     return to
-
-
-def test_fixture_is_full_precision() -> None:
-    assert not FULL.load_in_4bit
