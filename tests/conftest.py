@@ -8,6 +8,7 @@ the tests of pure modules start at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from hypothesis import settings
 
-from koalpaca_tune import resources
 from koalpaca_tune.records import Conversation, Turn
 
 settings.register_profile("house", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("house")
-
-# TODO: goes when the embedded base is in the package
-if not (resources.EMBEDDED / "tokenizer.json").is_file() and "KOALPACA_TEST_BASE" in os.environ:
-    resources.EMBEDDED = Path(os.environ["KOALPACA_TEST_BASE"])
 
 LLAMA3_SPECIALS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 FAMILIES = ("gpt_neox", "llama")
@@ -61,12 +57,6 @@ def conversations() -> list[Conversation]:
     return [talk(*turns, origin=f"talks.jsonl:{n}") for n, turns in enumerate(TALKS, 1)]
 
 
-@pytest.fixture(scope="session")
-def embedded() -> str:
-    """The shipped base, by its name."""
-    return "embedded"
-
-
 def llama_words() -> Any:
     """The embedded tokenizer with Llama-3's special tokens, which begins every text with BOS."""
     from tokenizers import processors
@@ -81,6 +71,12 @@ def llama_words() -> Any:
         single=f"{begin} $A", special_tokens=[(begin, words.convert_tokens_to_ids(begin))]
     )
     return words
+
+
+@pytest.fixture(scope="session")
+def new_llama_words() -> Callable[[], Any]:
+    """Makes the Llama twin's tokenizer anew, for tests that change it."""
+    return llama_words
 
 
 def build_tiny(folder: Path, family: str, words: Any, *, seed: int = 1, layers: int = 2, width: int = 64) -> Path:

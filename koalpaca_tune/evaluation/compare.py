@@ -22,7 +22,7 @@ SEED = 20240501
 
 Unit = Literal["share", "bits"]
 
-BITS = ("검증 답변의 글자당 비트", "Bits per character of held-out answers")
+BITS = ("검증 답변의 글자당 비트", "Bits per character of the answers")
 TITLES: dict[str, tuple[str, str]] = {
     "stop_rate": ("스스로 끝맺은 비율", "Answers that end by themselves"),
     "repetition": ("되풀이", "Repetition"),

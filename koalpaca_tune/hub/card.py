@@ -100,7 +100,7 @@ def head(record: Mapping[str, Any], *, license: str | None) -> str:
     known = is_hub_name(base)
     card = ModelCardData(
         language="ko",
-        license=license,
+        license=None if license is None else " ".join(license.split()),
         library_name="peft",
         pipeline_tag="text-generation",
         base_model=base if known else None,

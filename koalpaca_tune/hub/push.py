@@ -66,10 +66,9 @@ def plan(adapter: Path, repo: str, private: bool) -> Plan:
                 where=str(adapter / name),
                 fix="Take it out, and revoke the token if it is real.",
             )
-    weights = (adapter / facts.WEIGHTS).stat().st_size
-    return Plan(
-        adapter, repo, private, tuple((name, len(texts[name]) if name in texts else weights) for name in FILES)
-    )
+    sizes = {name: len(content) for name, content in texts.items()}
+    sizes[facts.WEIGHTS] = (adapter / facts.WEIGHTS).stat().st_size
+    return Plan(adapter, repo, private, tuple((name, sizes[name]) for name in FILES))
 
 
 def token() -> str:
@@ -109,7 +108,8 @@ def send(plan: Plan, token: str, *, endpoint: str | None = None) -> str:
     import huggingface_hub
     from huggingface_hub import CommitOperationAdd, errors
 
-    files = _texts(plan.adapter, facts.read(_same(plan).adapter))
+    _check_same(plan)
+    files = _texts(plan.adapter, facts.read(plan.adapter))
     api = huggingface_hub.HfApi(endpoint=endpoint, token=token)
     try:
         with tempfile.TemporaryDirectory() as aside:
@@ -129,26 +129,24 @@ def send(plan: Plan, token: str, *, endpoint: str | None = None) -> str:
             "hub-send",
             f"it could not be sent: {_one_line(error, token)}.",
             where=plan.repo,
-            fix="Check the network, the name, and that the token may write; nothing half-sent is visible.",
+            fix="Check the network, the name, and that the token may write. No commit was made.",
         ) from None
     return str(commit.commit_url)
 
 
-def _same(before: Plan) -> Plan:
-    """The plan, made again: what was shown must be what is sent.
+def _check_same(before: Plan) -> None:
+    """Makes the plan again: what was shown must be what is sent.
 
     Raises:
         KoalpacaError: a file changed meanwhile (hub-changed), or what `plan` raises.
     """
-    now = plan(before.adapter, before.repo, before.private)
-    if now != before:
+    if plan(before.adapter, before.repo, before.private) != before:
         raise KoalpacaError(
             "hub-changed",
             "its files changed after they were shown.",
             where=str(before.adapter),
             fix="Run the command again.",
         )
-    return now
 
 
 def _texts(adapter: Path, files: facts.Files) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def evaluate(
     if choices.adapter is not None:
         models.append(("adapter", record.sha256(choices.adapter / WEIGHTS)[:16], nullcontext))
     for name, adapter, switched in models:
+        label = partial(_labelled, progress, name)
         with switched():
             evaluation.evaluate(
                 chosen,
@@ -77,10 +79,14 @@ def evaluate(
                 data_root=data_root,
                 max_new_tokens=defaults.max_new_tokens,
                 heldout_limit=defaults.heldout_limit,
-                progress=lambda what, done, total, name=name: progress(f"{name}: {what}", done, total),
+                progress=label,
             )
         folders.append(out / name)
     return folders
+
+
+def _labelled(progress: Progress, name: str, what: str, done: int, total: int) -> None:
+    progress(f"{name}: {what}", done, total)
 
 
 def _heldout(choices: Choices, heldout: Path | None) -> Sequence[Conversation]:

@@ -231,22 +231,27 @@ def summary(rows: Any) -> dict[str, Any]:
 
 
 def _same(before: dict[str, Any], after: dict[str, Any], folder: Path) -> None:
-    keys = (
-        ("data.train", lambda r: r["data"]["train"]["sha256"]),
-        ("data.valid", lambda r: (r["data"]["valid"] or {}).get("sha256")),
-        ("base", lambda r: r["base"]["fingerprint"]),
-        ("tokenizer", lambda r: r["tokenizer"]["sha256"]),
-        ("template", lambda r: r["template"]["sha256"]),
-    )
+    old, new = _contents(before), _contents(after)
     problems = [
         Problem(
             "resume-differs",
-            f"its content changed since the run was started ({get(before)[:12]} before, {get(after)[:12]} now).",
+            f"its content changed since the run was started ({old[name][:12]} before, {new[name][:12]} now).",
             f"{folder}: {name}",
             "Put the old content back, or start a new run: out=runs/NEW.",
         )
-        for name, get in keys
-        if get(before) != get(after)
+        for name in old
+        if old[name] != new[name]
     ]
     if problems:
         raise KoalpacaError.of(problems)
+
+
+def _contents(entry: dict[str, Any]) -> dict[str, str]:
+    """What a run learns from and stands on, by hash."""
+    return {
+        "data.train": entry["data"]["train"]["sha256"],
+        "data.valid": (entry["data"]["valid"] or {}).get("sha256", "none"),
+        "base": entry["base"]["fingerprint"],
+        "tokenizer": entry["tokenizer"]["sha256"],
+        "template": entry["template"]["sha256"],
+    }

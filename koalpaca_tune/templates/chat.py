@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import jinja2
+
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation, Piece, Rendered, Turn
 from koalpaca_tune.templates.template import Markers, content, frame, special
@@ -110,17 +112,26 @@ def tokenizer_own(apply: Apply, specials: Sequence[str]) -> Callable[[Conversati
 
     def render(conversation: Conversation, markers: Markers) -> Rendered:
         messages = [{"role": turn.role, "content": question(turn)} for turn in conversation.turns]
-        whole = apply(messages, conversation.turns[-1].role != "assistant")
+
+        def text(messages: list[dict[str, str]], generate: bool) -> str:
+            try:
+                return apply(messages, generate)
+            except jinja2.TemplateError as error:
+                raise _refused(conversation, error) from error
+
+        asks = conversation.turns[-1].role != "assistant"
+        whole = text(messages, asks)
 
         def upto(count: int, generate: bool) -> int:
-            part = apply(messages[:count], generate)
+            part = text(messages[:count], generate)
             if not whole.startswith(part):
                 raise _moved(conversation)
             return len(part)
 
         answers = [n for n, turn in enumerate(conversation.turns) if turn.role == "assistant"]
         learned = [(upto(n, True), upto(n + 1, False)) for n in answers]
-        owned = _contents(messages, whole)
+        stand_ins = [{**message, "content": f"\ue000{n}\ue001"} for n, message in enumerate(messages)]
+        owned = _contents(messages, whole, text(stand_ins, asks))
         cuts = sorted({0, len(whole), *(at for span in (*learned, *owned) for at in span)})
         pieces: list[Piece] = []
         for start, end in pairwise(cuts):
@@ -145,8 +156,34 @@ def _moved(conversation: Conversation) -> KoalpacaError:
     )
 
 
-def _contents(messages: list[dict[str, str]], whole: str) -> list[tuple[int, int]]:
-    """Where each message's own text stands in the rendered text, in order (not found: treated as frame)."""
+def _refused(conversation: Conversation, error: Exception) -> KoalpacaError:
+    return KoalpacaError(
+        "template-refused",
+        f"the tokenizer's chat template refuses these turns: {error}.",
+        where=conversation.origin,
+        fix="Choose a template by name instead (template: llama3, chatml, ...), or change the data.",
+    )
+
+
+_STAND_IN = re.compile("\ue000([0-9]+)\ue001")
+
+
+def _contents(messages: list[dict[str, str]], whole: str, frame: str) -> list[tuple[int, int]]:
+    """Where each message's own text stands in the rendered text, in order (not found: treated as frame).
+
+    `frame` is the same conversation with stand-ins for the texts. A search for the texts themselves would
+    take the template's own `<|im_start|>` for the text of a user who wrote just that.
+    """
+    spans: list[tuple[int, int]] = []
+    rebuilt, at = "", 0
+    for found in _STAND_IN.finditer(frame):
+        own = messages[int(found[1])]["content"]
+        rebuilt += frame[at : found.start()] + own
+        spans.append((len(rebuilt) - len(own), len(rebuilt)))
+        at = found.end()
+    if rebuilt + frame[at:] == whole:
+        return [span for span in spans if span[0] < span[1]]
+    # the template changes a text (cuts its spaces, drops a part): look for it
     spans, at = [], 0
     for message in messages:
         start = whole.find(message["content"], at)

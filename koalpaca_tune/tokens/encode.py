@@ -77,7 +77,9 @@ class Encoder:
                 bounds.append(len(prefix))
             labels[bounds[0] : bounds[1]] = whole[bounds[0] : bounds[1]]
         bos = self.vocabulary.bos
-        if self.vocabulary.adds_bos and bos and not one.text.startswith(bos):
+        # a user's text may spell BOS: only the template's own counts
+        own = next(((piece.kind, piece.text) for piece in one.pieces if piece.text), None)
+        if self.vocabulary.adds_bos and bos and own != ("special", bos):
             whole, labels = [self.vocabulary.id(bos), *whole], [NOT_LEARNED, *labels]
         elif labels:
             labels[0] = NOT_LEARNED
@@ -116,12 +118,12 @@ class Encoder:
             text = piece.text[: max(0, end - at)]
             at += len(piece.text)
             if piece.kind == "special" and text == piece.text:
-                ids += self.vocabulary.literal.encode(stretch, add_special_tokens=False).ids
+                ids += self.vocabulary.literal_ids(stretch, begins=not ids)
                 ids.append(self.vocabulary.id(text))
                 stretch = ""
             else:
                 stretch += text
-        return ids + list(self.vocabulary.literal.encode(stretch, add_special_tokens=False).ids)
+        return ids + self.vocabulary.literal_ids(stretch, begins=not ids)
 
 
 def _cuts(one: Rendered) -> list[int]:

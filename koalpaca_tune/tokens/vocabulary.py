@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.templates import chat
 from koalpaca_tune.templates.registry import OWN, find
 from koalpaca_tune.templates.template import Markers, Template
+
+_CUT = "\U0010fffe|cut|\U0010fffe"
+"""Stands where a special token would: not in any text, since these characters never will be any."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,21 @@ class Vocabulary:
 
     @cached_property
     def literal(self) -> Tokenizer:
-        """The same tokenizer, to which special tokens in a text are plain text."""
+        """The same tokenizer, to which special tokens in a text are plain text; and with one more, to cut by."""
         twin = Tokenizer.from_str(self.backend.to_str())
         twin.encode_special_tokens = True
+        twin.add_tokens([AddedToken(_CUT, normalized=False)])
         return twin
+
+    def literal_ids(self, text: str, *, begins: bool) -> list[int]:
+        """Ids of a stretch of text in which nothing is special.
+
+        Args:
+            begins: whether it stands at the very beginning: some tokenizers put a space before that alone.
+        """
+        if begins or not text:
+            return list(self.literal.encode(text, add_special_tokens=False).ids)
+        return list(self.literal.encode(_CUT + text, add_special_tokens=False).ids[1:])
 
     @property
     def markers(self) -> Markers:
