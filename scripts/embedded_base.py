@@ -30,8 +30,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 END, PAD, TURN_START, TURN_END = "<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = [END, PAD, TURN_START, TURN_END]  # in id order: 0, 1, 2, 3
@@ -62,7 +62,7 @@ class Article:
 
 def read_articles(data: Path) -> Iterator[Article]:
     """Yield the articles of `data`/kowiki/kowiki.jsonl.zst in file order, as NFC text."""
-    import pyarrow as pa  # it brings a zstd reader with it
+    import pyarrow as pa  # type: ignore[import-untyped]  # it brings a zstd reader with it
 
     with pa.input_stream(str(data / "kowiki" / "kowiki.jsonl.zst"), compression="zstd") as stream:
         rest = b""
@@ -199,7 +199,7 @@ class Shape:
 
 
 class NeoX(nn.Module):
-    """GPT-NeoX with the parameters of all layers stacked: small enough to compile whole, easy to orthogonalise.
+    """GPT-NeoX with the parameters of all layers stacked: compiled whole, orthogonalised a stack at a time.
 
     It computes what transformers' GPTNeoXForCausalLM computes (parallel residual, partial rotary positions,
     tied embeddings); `neox_state` gives the weights the names and the layout used there.
@@ -219,8 +219,8 @@ class NeoX(nn.Module):
         def ones(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.ones(size))
 
-        # Muon soon drives the layers' outputs to about 1, so the embeddings start there too: much smaller ones
-        # would drown in the residual stream (and training diverged with them). The last gain keeps logits small.
+        # Muon soon drives the layers' outputs to about 1, so the embeddings start there too: far smaller ones
+        # would drown in the residual stream. The small last gain keeps the first logits small all the same.
         self.embed = normal(shape.vocab, width, std=1.0)
         self.qkv = normal(layers, 3, width, width, std=0.5 * width**-0.5)
         self.out = zeros(layers, width, width)  # each layer starts as the identity
@@ -242,28 +242,29 @@ class NeoX(nn.Module):
         batch, length = ids.shape
         low = torch.bfloat16
         cos, sin = rotary_tables(length, shape.width // shape.heads, ids.device)
-        embed = self.embed
-        x = F.embedding(ids, embed).to(low)
+        x = functional.embedding(ids, self.embed).to(low)
         # unbind, not indexing: its backward stacks the gradients once instead of adding padded copies
-        stacks = [p.unbind() for p in (self.qkv.to(low), self.out.to(low), self.up.to(low), self.down.to(low))]
+        stacks = [p.to(low).unbind() for p in self.matrices()]
         biases = [p.to(low).unbind() for p in (self.qkv_bias, self.out_bias, self.up_bias, self.down_bias)]
         norms = [p.unbind() for p in (self.norm1, self.norm1_bias, self.norm2, self.norm2_bias)]
         for (qkv, out, up, down), (b_qkv, b_out, b_up, b_down), (g1, b1, g2, b2) in zip(
             zip(*stacks, strict=True), zip(*biases, strict=True), zip(*norms, strict=True), strict=True
         ):
             h = norm(x, g1, b1)
-            h = F.linear(h, qkv.flatten(0, 1), b_qkv.flatten())
+            h = functional.linear(h, qkv.flatten(0, 1), b_qkv.flatten())
             q, k, v = h.view(batch, length, 3, shape.heads, -1).permute(2, 0, 3, 1, 4)
-            h = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True)
-            h = F.linear(h.transpose(1, 2).reshape(batch, length, -1), out, b_out)
-            x = x + h + F.linear(F.gelu(F.linear(norm(x, g2, b2), up, b_up)), down, b_down)
-        logits = F.linear(norm(x, self.last_norm, self.last_norm_bias), embed.to(low))
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            h = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            attended = functional.linear(h.transpose(1, 2).reshape(batch, length, -1), out, b_out)
+            h = functional.gelu(functional.linear(norm(x, g2, b2), up, b_up))
+            x = x + attended + functional.linear(h, down, b_down)
+        logits = functional.linear(norm(x, self.last_norm, self.last_norm_bias), self.embed.to(low))
+        return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 def norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     """Layer normalisation in float32, returned in the type of `x`."""
-    return F.layer_norm(x.float(), gain.shape, gain, bias, NORM_EPS).to(x.dtype)
+    return functional.layer_norm(x.float(), gain.shape, gain, bias, NORM_EPS).to(x.dtype)
 
 
 def rotary_tables(length: int, head: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -284,15 +285,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def neox_state(model: NeoX) -> dict[str, Tensor]:
     """Return the weights under GPTNeoXForCausalLM's names, queries, keys and values interleaved by head."""
     shape = model.shape
-    state = {
+    state: dict[str, Tensor] = {
         "gpt_neox.embed_in.weight": model.embed,
         "gpt_neox.final_layer_norm.weight": model.last_norm,
         "gpt_neox.final_layer_norm.bias": model.last_norm_bias,
     }
 
     def by_head(qkv: Tensor) -> Tensor:  # [3, heads x d, ...] -> [heads x 3 x d, ...]
-        split = qkv.unflatten(1, (shape.heads, -1))
-        return split.transpose(0, 1).flatten(0, 2)
+        return qkv.reshape(3, shape.heads, -1, *qkv.shape[2:]).transpose(0, 1).flatten(0, 2)
 
     for i in range(shape.layers):
         layer = f"gpt_neox.layers.{i}."
@@ -317,13 +317,15 @@ def neox_state(model: NeoX) -> dict[str, Tensor]:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised, for parameters that are stacks of matrices [..., rows, columns].
+    """Momentum whose update is orthogonalised, for stacks of matrices [..., rows, columns].
 
-    After Jordan et al., 2024 (kellerjordan.github.io/posts/muon). torch.optim.Muon takes one matrix at a time;
-    with dozens of tiny matrices the kernel launches would cost more than the arithmetic, hence the stacks.
+    After Jordan et al., 2024 (kellerjordan.github.io/posts/muon). torch.optim.Muon takes one matrix at a
+    time; with dozens of tiny matrices the launches would cost more than the arithmetic, hence the stacks.
     """
 
-    def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -342,7 +344,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalise(stack: Tensor) -> Tensor:
     """Push the singular values of every matrix in the stack towards 1 (five Newton-Schulz steps)."""
-    x = stack.to(torch.bfloat16).flatten(0, -3)
+    x: Tensor = stack.to(torch.bfloat16).flatten(0, -3)
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -358,40 +360,40 @@ def learning_rate(step: int, steps: int, warmup: int, decay_share: float) -> flo
 
 
 def windows(tokens: Tensor, length: int, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (ids, targets) batches for ever: every epoch cuts the stream at new points and shuffles the cuts."""
+    """Yield (ids, targets) for ever: every epoch cuts the stream at new points and shuffles the cuts."""
     generator = torch.Generator().manual_seed(seed)
     reach = torch.arange(length + 1, device=tokens.device)
     while True:
         shift = int(torch.randint(length, (1,), generator=generator))
         starts = torch.arange(shift, len(tokens) - length, length)
         starts = starts[torch.randperm(len(starts), generator=generator)].to(tokens.device)
-        for some in starts.split(batch):
-            if len(some) == batch:  # a short last batch would mean another compilation
-                cut = tokens[some[:, None] + reach].long()
-                yield cut[:, :-1], cut[:, 1:].contiguous()
+        for first in range(0, len(starts) - batch + 1, batch):  # a short last batch would need compiling
+            cut = tokens[starts[first : first + batch, None] + reach].long()
+            yield cut[:, :-1], cut[:, 1:].contiguous()
 
 
 def quick_held_out(loss_of: Callable[..., Tensor], tokens: Tensor, length: int, batch: int) -> float:
     """Return nats per token over the held-out stream, in the training arithmetic: a gauge for the log.
 
-    Gradients stay switched on, only never asked for: without them the model would be compiled a second time.
+    Gradients stay switched on, only never asked for: without them the model would be compiled again.
     """
-    total, count = 0.0, 0
-    for block in tokens[: len(tokens) - 1].split(length * batch):
-        if len(block) == length * batch:
-            start = count * length * batch
-            targets = tokens[start + 1 : start + 1 + len(block)]
-            total += float(loss_of(block.long().view(batch, length), targets.long().view(batch, length)).detach())
-            count += 1
-    return total / max(count, 1)
+    span = length * batch
+    losses = [
+        loss_of(
+            tokens[start : start + span].long().view(batch, length),
+            tokens[start + 1 : start + span + 1].long().view(batch, length),
+        ).detach()
+        for start in range(0, len(tokens) - span, span)
+    ]
+    return float(torch.stack(losses).mean()) if losses else math.nan
 
 
 def compiled(model: NeoX) -> Callable[..., Tensor]:
     """Compile the model, without the fusion that computes wrong gradients for it."""
     import torch._inductor.config as inductor
 
-    # torch 2.11 fuses the row and column reductions of layer norm's backward and gets the gradients of stacked
-    # gains and biases wrong (relative error above 1 on an H200): training then diverges after a few hundred steps.
+    # torch 2.11 fuses the row and column reductions of layer norm's backward and gets the gradients of our
+    # stacked gains and biases wrong (relative error above 1 on an H200): training diverged in 1,000 steps.
     if hasattr(inductor.triton, "mix_order_reduction"):
         inductor.triton.mix_order_reduction = False
     return cast(Callable[..., Tensor], torch.compile(model, dynamic=False))
@@ -466,7 +468,7 @@ def command_train(args: argparse.Namespace) -> None:
             if not error < 0.05:  # bfloat16 alone gives about 0.002
                 raise SystemExit("the compiler computes wrong gradients; train with --no-compile")
         loss = loss_of(*batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -482,7 +484,8 @@ def command_train(args: argparse.Namespace) -> None:
             nats = quick_held_out(loss_of, held_out, args.length, args.batch)
             bits = nats / math.log(2) * tokens_per_character
             seconds = time.perf_counter() - began
-            print(f"step {done} held-out {nats:.4f} nats/token ~{bits:.4f} bits/char at {seconds:.0f} s", flush=True)
+            check = f"held-out {nats:.4f} nats/token ~{bits:.4f} bits/character"
+            print(f"step {done} {check} after {seconds:.0f} s", flush=True)
             facts |= {"tokens_seen": done * tokens_per_step, "seconds": round(seconds)}
             torch.save({"facts": facts, "weights": model.state_dict()}, args.work / "weights.pt")
             lap = time.perf_counter()
@@ -599,7 +602,9 @@ def held_out_nats(model: Any, tokenizer: Any, texts: Sequence[str], batch: int) 
     cut = [
         window
         for text in texts
-        for window in scoring_windows([END_ID, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]])
+        for window in scoring_windows(
+            [END_ID, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]]
+        )
     ]
     cut.sort(key=lambda window: len(window.ids))
     nats, count = 0.0, 0
@@ -611,8 +616,8 @@ def held_out_nats(model: Any, tokenizer: Any, texts: Sequence[str], batch: int) 
         for row, window in enumerate(some):
             ids[row, : len(window.ids)] = torch.tensor(window.ids)
             scored[row, window.context : len(window.ids)] = True
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()  # padding is on the right: harmless
-        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()  # padding comes last: harmless
+        losses = functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         nats += float(losses[scored[:, 1:]].double().sum())
         count += int(scored.sum())
     return nats, count
@@ -650,8 +655,9 @@ PROMPTS = ("한글은", "백두산은", "조선 시대의 과거 제도는")
 def sample(model: Any, tokenizer: Any, prompt: str, seed: int, new_tokens: int = 80) -> str:
     """Continue a prompt (temperature 0.7, nucleus 0.9)."""
     torch.manual_seed(seed)
-    ids = torch.tensor([[END_ID, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]], device=model.device)
-    out = model.generate(ids, do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=new_tokens)
+    ids = [END_ID, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+    start = torch.tensor([ids], device=model.device)
+    out = model.generate(start, do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=new_tokens)
     return str(tokenizer.decode(out[0], skip_special_tokens=True))
 
 
@@ -713,13 +719,15 @@ def versions(device: torch.device) -> dict[str, str]:
 
 def main() -> None:
     """Run one subcommand."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace], None], help_: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_, description=help_)
         sub.set_defaults(run=run)
-        sub.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with kowiki/ and nsmc/")
+        sub.add_argument("--data", type=Path, default=Path("../shared/data"), help="holds kowiki/ and nsmc/")
         sub.add_argument("--work", type=Path, default=Path("runs/embedded"), help="folder for what is made")
         sub.add_argument("--seed", type=int, default=20261120)
         sub.add_argument("--vocab-size", type=int, default=8192)
@@ -750,7 +758,7 @@ def main() -> None:
     measure = add("measure", command_measure, "measure the exported model")
     for sub in (export, measure):
         sub.add_argument("--model", type=Path, default=Path("koalpaca_tune/embedded"))
-    measure.add_argument("--characters", type=int, default=100_000, help="held-out text to read; 0: all of it")
+    measure.add_argument("--characters", type=int, default=100_000, help="held-out text; 0: all of it")
     measure.add_argument("--batch", type=int, default=8, help="windows at a time")
     measure.add_argument("--bigram", action=argparse.BooleanOptionalAction, default=True)
     measure.add_argument("--record", action="store_true", help="keep the numbers in provenance.json")

@@ -222,15 +222,18 @@ class TorchLanguageModel:
             )
 
     def _cache_tokens(self) -> int:
-        """Tokens of a batch that writes: keys and values take at most half of the card's free memory."""
-        if self.loaded.device.type != "cuda":
-            return self.batch_tokens
+        """Tokens of a batch that writes: keys and values take at most half of the card's free memory.
+
+        On the CPU a step costs little more for more rows, since reading the weights is most of it.
+        """
         config = forward.causal(self.model).config
         heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width: int = config.hidden_size // config.num_attention_heads
         size = 2 if self.loaded.compute_dtype != torch.float32 else 4
-        free, _ = torch.cuda.mem_get_info(self.loaded.device)
         each: int = 2 * config.num_hidden_layers * heads * width * size
+        if self.loaded.device.type != "cuda":
+            return min(4 * self.batch_tokens, (1 << 30) // each)
+        free, _ = torch.cuda.mem_get_info(self.loaded.device)
         return min(self.batch_tokens, free // 2 // each)
 
 

@@ -121,8 +121,18 @@ def load(loaded: Loaded, folder: Path) -> Any:
         text = str(error).strip().splitlines()
         raise KoalpacaError(
             "adapter-load",
-            f"the adapter does not fit the base: {text[0][:200] if text else type(error).__name__}.",
+            f"the adapter does not fit the base: {text[0][:200].rstrip('.:') if text else type(error).__name__}.",
             where=str(folder),
         ) from error
+    # PEFT only warns of matrices that the file lacks (they stay zero) or has too many
+    stored = load_file(folder / WEIGHTS).keys()
+    different = stored ^ peft.get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+    if different:
+        raise KoalpacaError(
+            "adapter-load",
+            f"the adapter does not fit the base: {len(different)} of its matrices have no counterpart; "
+            f"first: {min(different)}.",
+            where=str(folder),
+        )
     model.eval()
     return model

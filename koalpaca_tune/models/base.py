@@ -13,6 +13,7 @@ from typing import Any
 import bitsandbytes as bnb
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from koalpaca_tune.config.recipe import Base, Quantization
 from koalpaca_tune.errors import KoalpacaError
@@ -107,8 +108,8 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
     the model is float32, because GPT-NeoX attention scores overflow float16.
 
     Raises:
-        KoalpacaError: cannot be loaded (base-load), unknown family (architecture-unknown), or loaded
-            otherwise than asked (quantization-not-applied).
+        KoalpacaError: cannot be loaded (base-load), weights missing (base-incomplete), unknown family
+            (architecture-unknown), or loaded otherwise than asked (quantization-not-applied).
     """
     device = device or default_device()
     compute = compute_dtype(quantization, device)
@@ -125,7 +126,7 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
     try:
         config = transformers.AutoConfig.from_pretrained(located, revision=base.revision, trust_remote_code=False)
         architecture = architectures.find(config.model_type, base.path)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
             located,
             revision=base.revision,
             dtype=resident,
@@ -133,10 +134,14 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,
+            # not ignored: `_complete` refuses what these two report
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
             **kwargs,
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise hub_error(error, base.path) from error
+    _complete(info, base.path)
     model.requires_grad_(False)
     model.eval()
     proof = prove(model)
@@ -150,6 +155,18 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
         fingerprint=fingerprint(base.path, base.revision, config),
         revision=getattr(config, "_commit_hash", None) or base.revision,
     )
+
+
+def _complete(info: Any, where: str) -> None:
+    """transformers fills what a file lacks with random numbers, and only warns."""
+    lacking = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
+    if lacking:
+        raise KoalpacaError(
+            "base-incomplete",
+            f"{len(lacking)} weights of the model are not in its files, or of another shape; first: {lacking[0]}.",
+            where=where,
+            fix="Download the model again.",
+        )
 
 
 def prove(model: Any) -> Proof:

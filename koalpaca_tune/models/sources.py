@@ -82,7 +82,7 @@ def hub_error(error: Exception, path: str) -> KoalpacaError:
         text = text.replace(token, "***")
     return KoalpacaError(
         "base-load",
-        f"the model cannot be loaded: {text[:300]}.",
+        f"the model cannot be loaded: {text[:300].rstrip('.')}.",
         where=path,
         fix="Check the name, the network and, for a gated model, `hf auth login`.",
     )

@@ -23,6 +23,7 @@ from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.models import adapter
 
 PREFIX = "step-"
+TENSOR, PAIRS = "tensor", "pairs"
 
 
 def save(folder: Path, step: int, model: Any, optimizer: Any, extra: dict[str, Any], keep: int) -> Path:
@@ -78,27 +79,35 @@ def restore(path: Path, model: Any, optimizer: Any) -> dict[str, Any]:
     return state
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's state_dict as tensors by name, and the rest as JSON."""
+def _flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
+    """An optimizer's state_dict as tensors by path, and the rest as JSON with the paths in their places.
+
+    bitsandbytes nests its quantised state one level deeper than torch, so the whole tree is walked.
+    """
     tensors: dict[str, torch.Tensor] = {}
-    scalars: dict[str, dict[str, Any]] = {}
-    for index, values in state["state"].items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().clone().contiguous()
-            else:
-                scalars.setdefault(str(index), {})[key] = value
-    return tensors, {"state": scalars, "param_groups": state["param_groups"]}
+
+    def walk(value: Any, path: str) -> Any:
+        if isinstance(value, torch.Tensor):
+            tensors[path] = value.detach().cpu().clone().contiguous()
+            return {TENSOR: path}
+        if isinstance(value, dict):
+            # JSON has no integer keys: the items are kept as pairs
+            return {PAIRS: [[key, walk(inner, f"{path}.{key}")] for key, inner in value.items()]}
+        if isinstance(value, list | tuple):
+            return [walk(inner, f"{path}.{n}") for n, inner in enumerate(value)]
+        return value
+
+    return tensors, walk(state, "optimizer")
 
 
-def _unflatten(tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
-    state: dict[int, dict[str, Any]] = {int(i): dict(values) for i, values in scalars["state"].items()}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-    return {"state": state, "param_groups": scalars["param_groups"]}
+def _unflatten(tensors: dict[str, torch.Tensor], value: Any) -> Any:
+    if isinstance(value, dict) and TENSOR in value:
+        return tensors[value[TENSOR]]
+    if isinstance(value, dict):
+        return {key: _unflatten(tensors, inner) for key, inner in value[PAIRS]}
+    if isinstance(value, list):
+        return [_unflatten(tensors, inner) for inner in value]
+    return value
 
 
 def _rng_tensors() -> dict[str, torch.Tensor]:
