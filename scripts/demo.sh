@@ -16,7 +16,7 @@ started=$SECONDS
 step() { printf '\n\033[1m[%s] %s\033[0m\n' "$1" "$2"; }
 
 step 1/6 "데이터 준비 (prepare)"
-koalpaca data prepare data/samples/chat.csv data/samples/tasks.jsonl data/samples/dialogues.jsonl --out runs/demo-data
+koalpaca data prepare --samples --out runs/demo-data
 step 2/6 "기반 모델 평가 (judge the base)"
 koalpaca eval embedded --4bit --suite ko-mini --heldout runs/demo-data/valid.jsonl --out runs/demo-judged
 step 3/6 "QLoRA 학습 (train)"

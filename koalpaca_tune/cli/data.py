@@ -8,6 +8,8 @@ import click
 
 from koalpaca_tune.errors import KoalpacaError
 
+SAMPLES = ("chat.csv", "tasks.jsonl", "dialogues.jsonl")
+
 
 @click.group()
 def data() -> None:
@@ -20,7 +22,8 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--samples", is_flag=True, help="함께 제공되는 예시 데이터를 씀 (use the shipped samples).")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="결과 폴더 (folder for the result).")
 @click.option(
     "--valid-share", default=0.1, show_default=True, help="검증에 쓸 비율 (share kept for validation, 0 to 1)."
@@ -29,7 +32,13 @@ def data() -> None:
 @click.option("--encoding", help="글자 인코딩; 없으면 알아냄 (encoding; found out when not given).")
 @click.option("--overwrite", is_flag=True, help="이미 있는 결과를 바꿈 (replace an earlier result).")
 def prepare(
-    files: tuple[Path, ...], out: Path, valid_share: float, shape: str | None, encoding: str | None, overwrite: bool
+    files: tuple[Path, ...],
+    samples: bool,
+    out: Path,
+    valid_share: float,
+    shape: str | None,
+    encoding: str | None,
+    overwrite: bool,
 ) -> None:
     """FILE들을 읽어 train.jsonl, valid.jsonl과 보고서를 만듦 (CSV, TSV, JSON, JSONL).
 
@@ -37,13 +46,16 @@ def prepare(
     예 (example):
       koalpaca data prepare 상담.csv more.jsonl --out prepared
     """
+    if not files and not samples:
+        raise click.UsageError("파일이 없습니다 (no file given). 예: koalpaca data prepare my.csv --out prepared")
+    from koalpaca_tune import resources
     from koalpaca_tune.cli.show import bar, done, table
     from koalpaca_tune.data.prepare import prepare as run
     from koalpaca_tune.data.report import REASONS, STEPS
 
     with bar("읽기 (read)") as update:
         report = run(
-            files,
+            [*(resources.DATA / "samples" / name for name in SAMPLES if samples), *files],
             out,
             valid_share=valid_share,
             shape=shape,

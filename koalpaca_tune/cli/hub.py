@@ -32,6 +32,7 @@ def card(
     예 (example):
       koalpaca hub card runs/demo/adapter --comparison runs/demo/report
     """
+    from koalpaca_tune import jsonl
     from koalpaca_tune.cli.show import done
     from koalpaca_tune.hub import card as cards
     from koalpaca_tune.runs import record
@@ -44,6 +45,9 @@ def card(
         license=license_ or recipe.hub.license,
         data_licenses=data_license or recipe.hub.data_licenses,
     )
+    if comparison is not None:
+        verdict = jsonl.read_json(comparison / "comparison.json")["verdict"]
+        done(f"판정 (verdict): {verdict['headline']}. {verdict['korean']}")
     done(f"모델 카드 (model card): {path}")
 
 

@@ -23,7 +23,10 @@ FOLDED = (
     "{% if loop.index0 == 1 and messages[0].role == 'system' %}({{ messages[0].content }}) {% endif %}"
     "{{ m.content }} [A]{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
 )
-FORGETS = "{% for m in messages %}{% if m.role == 'user' or loop.last %}{{ m.role }}: {{ m.content }}\n{% endif %}{% endfor %}"
+FORGETS = (
+    "{% for m in messages %}{% if m.role == 'user' or loop.last %}"
+    "{{ m.role }}: {{ m.content }}\n{% endif %}{% endfor %}"
+)
 REFUSES = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn here') }}{% endif %}"
     "{{ m.content }}{{ eos_token }}{% endfor %}"
