@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +75,7 @@ def text(
         md=markdown,
         name=repo or record["name"],
         base=base_name(base),
+        base_word=shlex.quote(base_name(base)),
         on_hub=is_hub_name(base),
         base_facts=facts.base(record),
         license=license or facts.UNKNOWN,

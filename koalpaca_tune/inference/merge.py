@@ -116,7 +116,7 @@ def merge(
         say: told each stage.
 
     Raises:
-        KoalpacaError: not an adapter of ours (adapter-missing), another base (merge-wrong-base), `out` not
+        KoalpacaError: not an adapter of ours (adapter-missing), another base (adapter-wrong-base), `out` not
             empty (merge-out), no room (merge-space), unknown type (merge-dtype), an adapter that does
             nothing (adapter-dead), or a merge in which it gets lost (merge-lost).
     """
@@ -212,7 +212,7 @@ def _check_base(base: Base, record: dict[str, Any], adapter: Path) -> Any:
     if here != there["fingerprint"]:
         revision = f" at revision {there['revision']}" if there["revision"] else ""
         raise KoalpacaError(
-            "merge-wrong-base",
+            "adapter-wrong-base",
             f"the adapter was trained on {there['path']}{revision} ({there['fingerprint']}), "
             f"this is {base.path} ({here}).",
             where=str(adapter),

@@ -36,13 +36,21 @@ def vocabulary(tokenizer: Any, name: str) -> Vocabulary:
     """Wraps a transformers tokenizer.
 
     Raises:
-        KoalpacaError: no Rust tokenizer behind it, or no EOS (tokenizer-kind).
+        KoalpacaError: no Rust tokenizer behind it, an empty one, or no EOS (tokenizer-kind).
     """
     if not getattr(tokenizer, "is_fast", False):
         raise KoalpacaError("tokenizer-kind", "the tokenizer has no tokenizer.json.", where=name)
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
+    if not backend.encode("가", add_special_tokens=False).ids:
+        # transformers makes an empty tokenizer where a GPT-NeoX folder has no tokenizer files
+        raise KoalpacaError(
+            "tokenizer-kind",
+            "the tokenizer gives no ids for a text; are its files missing?",
+            where=name,
+            fix="The base needs its tokenizer.json.",
+        )
     if tokenizer.eos_token is None:
         raise KoalpacaError("tokenizer-kind", "the tokenizer has no EOS token, so no answer could end.", where=name)
     bos = tokenizer.bos_token

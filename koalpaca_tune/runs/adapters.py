@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from koalpaca_tune import jsonl
 from koalpaca_tune.config.recipe import Base, Quantization, Recipe
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.inference.language_model import TorchLanguageModel
@@ -38,15 +39,15 @@ def choose(base: str, adapter: Path | None, template: str | None, four_bit: bool
     """Settles template and quantisation.
 
     With an adapter both are the adapter's own; asking for another template or precision than it was
-    trained with is an error, not a silent difference. Without one: the koalpaca template, full precision.
+    trained with is an error, not a silent difference. Without one: the template that a merged model
+    carries, else koalpaca; full precision.
 
     Raises:
         KoalpacaError: the choice contradicts the adapter (adapter-differs), or it has no record (adapter-missing).
     """
     if adapter is None:
-        return Choices(
-            Base(path=base), None, None, template or DEFAULT_TEMPLATE, Quantization(load_in_4bit=bool(four_bit))
-        )
+        chosen = template or _merged_template(base) or DEFAULT_TEMPLATE
+        return Choices(Base(path=base), None, None, chosen, Quantization(load_in_4bit=bool(four_bit)))
     _, recipe = record.of_adapter(adapter)
     wrong = []
     if template is not None and template != recipe.template:
@@ -62,6 +63,15 @@ def choose(base: str, adapter: Path | None, template: str | None, four_bit: bool
         )
     revision = recipe.base.revision if base == recipe.base.path else None
     return Choices(Base(path=base, revision=revision), adapter, recipe, recipe.template, recipe.quantization)
+
+
+def _merged_template(base: str) -> str | None:
+    """The template that `koalpaca merge` wrote down beside the merged weights."""
+    path = Path(base) / record.NAME
+    if not path.is_file():
+        return None
+    name = jsonl.read_json(path).get("template", {}).get("name")
+    return name if isinstance(name, str) else None
 
 
 def open_model(choices: Choices) -> TorchLanguageModel:

@@ -69,7 +69,7 @@ def restore(path: Path, model: Any, optimizer: Any) -> dict[str, Any]:
             raise KeyError(result.unexpected_keys[0])
         optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
         _set_rng(tensors, state["rng"])
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (KoalpacaError, OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise KoalpacaError(
             "checkpoint-damaged",
             f"the checkpoint cannot be read ({type(error).__name__}: {error}).",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
+import bitsandbytes as bnb
 import torch
 from torch import Tensor
 
@@ -44,6 +45,18 @@ class Window:
     tokens: int = 0
     grad_norm: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a checkpoint between two lines: the next line counts these steps too."""
+        seconds = time.perf_counter() - self.started
+        sums = {"loss": self.loss, "learned": self.learned, "tokens": self.tokens, "grad_norm": self.grad_norm}
+        return {**sums, "seconds": seconds}
+
+    @classmethod
+    def from_dict(cls, sums: dict[str, Any]) -> Window:
+        """Raises KeyError or TypeError for anything that `as_dict` did not write."""
+        started = time.perf_counter() - sums["seconds"]
+        return cls(sums["loss"], sums["learned"], sums["tokens"], sums["grad_norm"], started)
 
 
 class Trainer:
@@ -97,10 +110,9 @@ class Trainer:
             KoalpacaError: loss not finite (loss-not-finite), adapter without effect (adapter-dead), damaged
                 checkpoint (checkpoint-damaged).
         """
-        start = self._restore(folder / "checkpoints") if resume else 0
+        start, window = self._restore(folder / "checkpoints") if resume else (0, Window())
         metrics = Metrics(folder / "metrics.jsonl", upto=start)
         total = len(self.steps)
-        window = Window()
         for number in range(start, total):
             self._step(number, window)
             done = number + 1
@@ -118,7 +130,7 @@ class Trainer:
                 progress(done, total, row)
             if done % self.training.checkpoint_every == 0 or done == total:
                 began = time.perf_counter()
-                self._checkpoint(folder / "checkpoints", done)
+                self._checkpoint(folder / "checkpoints", done, window)
                 window.started += time.perf_counter() - began
         if self.accelerator.is_main_process:
             if adapter.is_zero(self.model):
@@ -189,6 +201,10 @@ class Trainer:
     def mean_loss(self, examples: Sequence[Encoded]) -> float:
         """Mean negative log-likelihood of the learned tokens of some examples, in nats, without dropout."""
         self.model.eval()
+        for module in self.model.modules():
+            # in eval mode, bitsandbytes repacks the 4-bit weights of some CPUs in place; training goes on after this
+            if isinstance(module, bnb.nn.Linear4bit):
+                module.training = True
         rows: list[Row] = [(n,) for n in range(len(examples))]
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine = sorted(rows[rank::ranks], key=lambda row: len(examples[row[0]].ids))
@@ -208,13 +224,13 @@ class Trainer:
             torch.from_numpy(batch.positions).to(device),
         )
 
-    def _checkpoint(self, folder: Path, done: int) -> None:
+    def _checkpoint(self, folder: Path, done: int, window: Window) -> None:
         if self.accelerator.is_main_process:
-            extra = {"steps": len(self.steps)}
+            extra = {"steps": len(self.steps), "window": window.as_dict()}
             checkpoint.save(folder, done, self.model, self.optimizer, extra, self.training.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
-    def _restore(self, folder: Path) -> int:
+    def _restore(self, folder: Path) -> tuple[int, Window]:
         whole = checkpoint.complete(folder)
         if not whole:
             raise KoalpacaError(
@@ -224,7 +240,7 @@ class Trainer:
                 fix="Run without --resume (and another `out`, if this folder holds something).",
             )
         state = checkpoint.restore(whole[-1], self.model, self.optimizer)
-        return int(state["step"])
+        return int(state["step"]), Window.from_dict(state["window"])
 
 
 def _by_tokens(rows: Sequence[Row], examples: Sequence[Encoded], budget: int) -> Iterator[list[Row]]:

@@ -91,7 +91,7 @@ def test_wrong_base_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(KoalpacaError, match="the adapter was trained on someone/tiny") as caught:
         run(other_base, adapter_folder, tmp_path / "merged")
-    assert caught.value.problems[0].code == "merge-wrong-base"
+    assert caught.value.problems[0].code == "adapter-wrong-base"
     assert not (tmp_path / "merged").exists()
 
 

@@ -193,7 +193,7 @@ def test_another_family_is_named(copied: Path, load: Load) -> None:
 def test_a_base_without_a_tokenizer(copied: Path, load: Load) -> None:
     for file in copied.glob("tokenizer*"):
         file.unlink()
-    assert code(lambda: load(copied))[0] == "base-load"
+    assert code(lambda: load(copied))[0] in ("base-load", "tokenizer-kind")
 
 
 @pytest.mark.parametrize("path", ["./lacking", "/lacking/model", "embeded", "a/b/c", "weights/model.safetensors"])

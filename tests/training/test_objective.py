@@ -1,0 +1,125 @@
+"""The loss: a plain sum over learned tokens, the same in every arrangement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from koalpaca_tune.config.recipe import Recipe
+from koalpaca_tune.records import NOT_LEARNED, Encoded
+from koalpaca_tune.runs.train import Ready
+from koalpaca_tune.tokens.pack import collate
+from koalpaca_tune.training import objective as objectives
+
+FAMILIES = ("gpt_neox", "llama")
+Make = Callable[..., Recipe]
+Prepare = Callable[..., Ready]
+
+
+def loss(ready: Ready, rows: Sequence[Sequence[Encoded]]) -> torch.Tensor:
+    batch = collate(rows, ready.trainer.pad_id)
+    tensors = (torch.from_numpy(array) for array in (batch.ids, batch.labels, batch.positions))
+    total: torch.Tensor = ready.trainer.objective(*tensors)
+    return total
+
+
+def gradients(ready: Ready, rows: Sequence[Sequence[Encoded]]) -> tuple[float, dict[str, torch.Tensor]]:
+    """The summed loss, and its gradient in every matrix of the adapter."""
+    model = ready.trainer.model
+    model.zero_grad(set_to_none=True)
+    total = loss(ready, rows)
+    total.backward()
+    return float(total), {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+
+
+def alive(ready: Ready) -> Ready:
+    """With random B matrices, so that the A matrices get gradients too."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in ready.trainer.model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.2)
+    return ready
+
+
+def rows_of(ready: Ready) -> list[list[Encoded]]:
+    train = ready.trainer.train
+    return [list(train[:3]), list(train[3:4]), list(train[4:])]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_sum_is_that_of_plain_log_probabilities(make_recipe: Make, ready: Prepare, family: str) -> None:
+    made = alive(ready(make_recipe(family)))
+    made.trainer.model.eval()
+    expected = 0.0
+    with torch.no_grad():
+        for one in made.trainer.train:
+            logs = made.trainer.model(input_ids=torch.tensor([one.ids])).logits[0].log_softmax(-1)
+            expected -= sum(
+                float(logs[at - 1, label]) for at, label in enumerate(one.labels) if at and label != NOT_LEARNED
+            )
+        found = float(loss(made, rows_of(made)))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_mean_is_transformers_own_loss(make_recipe: Make, ready: Prepare, family: str) -> None:
+    made = ready(make_recipe(family))
+    one = max(made.trainer.train, key=lambda one: one.learned)
+    with torch.no_grad():
+        ids, labels = torch.tensor([one.ids]), torch.tensor([one.labels])
+        expected = float(made.trainer.model(input_ids=ids, labels=labels).loss) * one.learned
+        assert float(loss(made, [[one]])) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rows", [1, 5, 7])
+def test_a_head_in_chunks_is_the_whole_head(
+    make_recipe: Make, ready: Prepare, monkeypatch: pytest.MonkeyPatch, family: str, rows: int
+) -> None:
+    made = alive(ready(make_recipe(family)))
+    whole, expected = gradients(made, rows_of(made))
+    monkeypatch.setattr(objectives, "ROWS", rows)
+    total, found = gradients(made, rows_of(made))
+    assert total == pytest.approx(whole, rel=1e-6)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert gradient.abs().max() > 0
+        assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_gradients_equal_the_sum_of_each_alone(make_recipe: Make, ready: Prepare, family: str) -> None:
+    made = alive(ready(make_recipe(family)))
+    total, packed = gradients(made, rows_of(made))
+    alone = [gradients(made, [[one]]) for one in made.trainer.train]
+    assert total == pytest.approx(sum(value for value, _ in alone), rel=1e-5)
+    for name, gradient in packed.items():
+        summed = sum(of_one[name] for _, of_one in alone)
+        assert torch.allclose(summed, gradient, rtol=1e-3, atol=2e-6 * float(gradient.abs().max()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_blocks_computed_again_give_the_same_gradients(make_recipe: Make, ready: Prepare, family: str) -> None:
+    plain = alive(ready(make_recipe(family)))
+    again = alive(ready(make_recipe(family, training={"recompute": "blocks"})))
+    results: list[Any] = []
+    for made in (plain, again):
+        made.trainer.model.train()
+        results.append(gradients(made, rows_of(made)))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(results[1][1][name], gradient) for name, gradient in results[0][1].items())
+
+
+def test_nothing_learned_is_zero_with_a_gradient(make_recipe: Make, ready: Prepare) -> None:
+    """A rank whose rows ran out must still take part in the reduction of gradients."""
+    made = alive(ready(make_recipe()))
+    total, found = gradients(made, [[]])
+    assert total == 0.0
+    assert set(found) == {name for name, p in made.trainer.model.named_parameters() if p.requires_grad}
+    assert all(not gradient.any() for gradient in found.values())

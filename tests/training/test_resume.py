@@ -1,0 +1,172 @@
+"""A run that was interrupted and resumed is, on the CPU, the run that was not: bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from koalpaca_tune.config.recipe import Recipe
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.runs.train import Ready
+
+FAMILIES = ("gpt_neox", "llama")
+Make = Callable[..., Recipe]
+Prepare = Callable[..., Ready]
+
+
+class Pulled(BaseException):
+    """The plug."""
+
+
+def run(ready: Ready, folder: Path, *, kill_at: int | None = None, resume: bool = False) -> None:
+    def progress(done: int, total: int, row: dict[str, Any]) -> None:
+        if done == kill_at:
+            raise Pulled
+
+    ready.trainer.run(folder, resume=resume, progress=progress)
+
+
+def trail(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    clock = ("seconds", "tokens_per_second")
+    return [{key: value for key, value in json.loads(line).items() if key not in clock} for line in lines]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        f"{part}/{file.name}": file.read_bytes()
+        for part in ("adapter", "checkpoints/step-0000007")
+        for file in sorted((folder / part).iterdir())
+    }
+
+
+SETTINGS = {
+    "gpt_neox": {"lora": {"dropout": 0.3}, "quantization": {"load_in_4bit": True}, "data": {"packing": True}},
+    "llama": {"lora": {"dropout": 0.3}, "data": {"valid": "valid.jsonl"}},
+}
+TRAINING = {"max_steps": 7, "checkpoint_every": 2, "eval_every": 3, "warmup_steps": 2, "weight_decay": 0.1}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Path]:
+    """Runs that were not interrupted, made once each."""
+    return {"top": tmp_path_factory.mktemp("whole")}
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+@pytest.mark.parametrize("kill_at", [3, 4, 5])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_29383_a_resumed_run_is_the_run_that_was_not_interrupted(
+    make_recipe: Make,
+    ready: Prepare,
+    tmp_path: Path,
+    whole: dict[Any, Path],
+    family: str,
+    kill_at: int,
+    log_every: int,
+) -> None:
+    """transformers#29383, peft#859: resume fails, or goes on with nothing trainable.
+
+    The progress is told before the checkpoint of a step: 3 is after the first checkpoint, 4 the very moment
+    before the second is written, 5 after it.
+    """
+    recipe = make_recipe(family, training={**TRAINING, "log_every": log_every}, **SETTINGS[family])
+    if (family, log_every) not in whole:
+        whole[family, log_every] = whole["top"] / f"{family}-{log_every}"
+        run(ready(recipe), whole[family, log_every])
+    expected = whole[family, log_every]
+    with pytest.raises(Pulled):
+        run(ready(recipe), tmp_path, kill_at=kill_at)
+    assert not (tmp_path / "adapter").exists()
+    run(ready(recipe), tmp_path, resume=True)
+    assert trail(tmp_path) == trail(expected)
+    assert files(tmp_path) == {
+        name: content for name, content in files(expected).items() if not name.endswith("state.json")
+    } | {name: content for name, content in files(tmp_path).items() if name.endswith("state.json")}
+    states = [json.loads((f / "checkpoints/step-0000007/state.json").read_text()) for f in (tmp_path, expected)]
+    assert states[0]["optimizer"] == states[1]["optimizer"]
+    assert states[0]["rng"] == states[1]["rng"]
+
+
+def test_interrupted_twice(make_recipe: Make, ready: Prepare, tmp_path: Path) -> None:
+    recipe = make_recipe(training=TRAINING, lora={"dropout": 0.3})
+    run(ready(recipe), tmp_path / "whole")
+    for kill_at, resume in ((3, False), (5, True)):
+        made = ready(recipe)
+        with pytest.raises(Pulled):
+            run(made, tmp_path / "part", kill_at=kill_at, resume=resume)
+    run(ready(recipe), tmp_path / "part", resume=True)
+    assert trail(tmp_path / "part") == trail(tmp_path / "whole")
+    name = "adapter/adapter_model.safetensors"
+    assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_finished_run_resumed_writes_the_same_adapter(make_recipe: Make, ready: Prepare, tmp_path: Path) -> None:
+    recipe = make_recipe()
+    run(ready(recipe), tmp_path)
+    before = (trail(tmp_path), (tmp_path / "adapter/adapter_model.safetensors").read_bytes())
+    run(ready(recipe), tmp_path, resume=True)
+    assert (trail(tmp_path), (tmp_path / "adapter/adapter_model.safetensors").read_bytes()) == before
+
+
+@pytest.mark.parametrize("kill_at", [1, 2])
+def test_interrupted_before_the_first_checkpoint(
+    make_recipe: Make, ready: Prepare, tmp_path: Path, kill_at: int
+) -> None:
+    recipe = make_recipe(training={"checkpoint_every": 2})
+    made = ready(recipe)
+    with pytest.raises(Pulled):
+        run(made, tmp_path, kill_at=kill_at)
+    again = ready(recipe)
+    with pytest.raises(KoalpacaError) as caught:
+        run(again, tmp_path, resume=True)
+    assert caught.value.problems[0].code == "resume-nothing"
+
+
+def test_a_checkpoint_half_written_is_not_taken(make_recipe: Make, ready: Prepare, tmp_path: Path) -> None:
+    recipe = make_recipe(training=TRAINING)
+    run(ready(recipe), tmp_path / "whole")
+    made = ready(recipe)
+    with pytest.raises(Pulled):
+        run(made, tmp_path / "part", kill_at=4)
+    aside = tmp_path / "part/checkpoints/.step-0000004.tmp"
+    aside.mkdir()
+    (aside / "state.json").write_text("{", encoding="utf-8")
+    run(ready(recipe), tmp_path / "part", resume=True)
+    assert trail(tmp_path / "part") == trail(tmp_path / "whole")
+    assert not aside.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"half"])
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "adapter_model.safetensors"])
+def test_a_damaged_checkpoint_is_one_clear_error(
+    make_recipe: Make, ready: Prepare, tmp_path: Path, name: str, content: bytes
+) -> None:
+    recipe = make_recipe(training={"max_steps": 2})
+    run(ready(recipe), tmp_path)
+    file = tmp_path / "checkpoints/step-0000002" / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content == b"half" else content)
+    made = ready(recipe)
+    with pytest.raises(KoalpacaError) as caught:
+        run(made, tmp_path, resume=True)
+    assert caught.value.problems[0].code == "checkpoint-damaged"
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("Remove this folder and resume: the checkpoint before it is used.")
+
+
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors", "adapter_model.safetensors"])
+def test_a_checkpoint_without_a_file_is_one_clear_error(
+    make_recipe: Make, ready: Prepare, tmp_path: Path, name: str
+) -> None:
+    recipe = make_recipe(training={"max_steps": 2})
+    run(ready(recipe), tmp_path)
+    (tmp_path / "checkpoints/step-0000002" / name).unlink()
+    made = ready(recipe)
+    with pytest.raises(KoalpacaError) as caught:
+        run(made, tmp_path, resume=True)
+    assert caught.value.problems[0].code == "checkpoint-damaged"
