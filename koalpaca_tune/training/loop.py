@@ -202,7 +202,7 @@ class Trainer:
         """Mean negative log-likelihood of the learned tokens of some examples, in nats, without dropout."""
         self.model.eval()
         for module in self.model.modules():
-            # in eval mode, bitsandbytes repacks the 4-bit weights of some CPUs in place; training goes on after this
+            # in eval mode, bitsandbytes repacks 4-bit weights in place on some CPUs; training goes on after this
             if isinstance(module, bnb.nn.Linear4bit):
                 module.training = True
         rows: list[Row] = [(n,) for n in range(len(examples))]

@@ -102,7 +102,7 @@ def test_the_loss_falls_and_only_the_adapter_changes(
     assert len(before) > 10
     changed = dict(made.trainer.model.named_parameters())
     assert all(not torch.equal(changed[name], old) for name, old in matrices.items())
-    assert sum(row["loss"] for row in rows[-3:]) < 0.75 * sum(row["loss"] for row in rows[:3])
+    assert sum(row["loss"] for row in rows[-3:]) < 0.9 * sum(row["loss"] for row in rows[:3])
 
 
 def test_what_a_run_writes(make_recipe: Make, trained: Train, tmp_path: Path) -> None:
