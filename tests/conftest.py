@@ -1,7 +1,8 @@
 """What tests share: no network, tiny random bases of both families, small Korean conversations.
 
-Both tiny bases use the embedded base's tokenizer. The Llama twin adds Llama-3's special tokens and puts
-BOS in front by itself, as Llama-3's tokenizer does. Heavy libraries are imported inside fixtures, so that
+The Llama twin's tokenizer has Llama-3's special tokens and puts BOS in front by itself, as Llama-3's does.
+Tests of text take it with the embedded base's entries; the tiny bases have entries for the conversations
+below only, so that a test can load one in a blink. Heavy libraries are imported inside fixtures, so that
 the tests of pure modules start at once.
 """
 
@@ -57,13 +58,33 @@ def conversations() -> list[Conversation]:
     return [talk(*turns, origin=f"talks.jsonl:{n}") for n, turns in enumerate(TALKS, 1)]
 
 
-def llama_words() -> Any:
-    """The embedded tokenizer with Llama-3's special tokens, which begins every text with BOS."""
+def small_words() -> Any:
+    """A byte-level BPE trained on the conversations."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(
+        ["### 질문: \n\n### 답변: ", *(text for turns in TALKS for _, text in turns)], trainer
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
+
+
+def llama_words(words: Any = None) -> Any:
+    """A tokenizer (the embedded one) with Llama-3's special tokens, which begins every text with BOS."""
     from tokenizers import processors
 
     from koalpaca_tune.models import tokenizer
 
-    words = tokenizer.load_pretrained("embedded")
+    words = words or tokenizer.load_pretrained("embedded")
     begin, *others = LLAMA3_SPECIALS
     words.add_special_tokens({"bos_token": begin})
     words.add_special_tokens({"additional_special_tokens": others}, replace_extra_special_tokens=False)
@@ -111,10 +132,8 @@ def build_tiny(folder: Path, family: str, words: Any, *, seed: int = 1, layers: 
 @pytest.fixture(scope="session")
 def tiny_bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A folder with a tiny random base for each family."""
-    from koalpaca_tune.models import tokenizer
-
     top = tmp_path_factory.mktemp("tiny")
-    words = {"gpt_neox": tokenizer.load_pretrained("embedded"), "llama": llama_words()}
+    words = {"gpt_neox": small_words(), "llama": llama_words(small_words())}
     return {family: str(build_tiny(top / family, family, words[family])) for family in FAMILIES}
 
 

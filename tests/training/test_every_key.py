@@ -1,4 +1,4 @@
-"""Every key of the recipe's training, lora and data sections takes effect: changed, it changes what is stated here."""
+"""Every key of the sections training, lora and data takes effect: changed, it changes what is stated here."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from koalpaca_tune.training import plan
 
 
 def examples(lengths: list[int]) -> list[Encoded]:
-    return [Encoded(tuple(range(n)), (NOT_LEARNED,) + tuple(range(1, n))) for n in lengths]
+    return [Encoded(tuple(range(n)), (NOT_LEARNED, *range(1, n))) for n in lengths]
 
 
 def steps(

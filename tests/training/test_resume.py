@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.runs.train import Ready
+from koalpaca_tune.runs.train import Ready, make_ready
 
 FAMILIES = ("gpt_neox", "llama")
 Make = Callable[..., Recipe]
@@ -142,31 +143,66 @@ def test_a_checkpoint_half_written_is_not_taken(make_recipe: Make, ready: Prepar
     assert not aside.exists()
 
 
+@pytest.fixture(scope="module")
+def finished(
+    make_recipe: Make, encoded: Callable[[Recipe], Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, Path]:
+    """A run of two steps that tests copy and spoil."""
+    recipe = make_recipe(training={"max_steps": 2})
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run(make_ready(recipe, encoded(recipe)), folder)
+    return recipe, folder
+
+
+def spoiled(finished: tuple[Recipe, Path], ready: Prepare, folder: Path, spoil: Callable[[Path], object]) -> str:
+    """What resuming says after `spoil` was let loose on the checkpoint."""
+    recipe, whole = finished
+    shutil.copytree(whole, folder)
+    spoil(folder / "checkpoints/step-0000002")
+    made = ready(recipe)
+    with pytest.raises(KoalpacaError) as caught:
+        run(made, folder, resume=True)
+    assert caught.value.problems[0].code == "checkpoint-damaged"
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"half"])
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors", "adapter_model.safetensors"])
 def test_a_damaged_checkpoint_is_one_clear_error(
-    make_recipe: Make, ready: Prepare, tmp_path: Path, name: str, content: bytes
+    finished: tuple[Recipe, Path], ready: Prepare, tmp_path: Path, name: str, content: bytes
 ) -> None:
-    recipe = make_recipe(training={"max_steps": 2})
-    run(ready(recipe), tmp_path)
-    file = tmp_path / "checkpoints/step-0000002" / name
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2] if content == b"half" else content)
-    made = ready(recipe)
-    with pytest.raises(KoalpacaError) as caught:
-        run(made, tmp_path, resume=True)
-    assert caught.value.problems[0].code == "checkpoint-damaged"
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith("Remove this folder and resume: the checkpoint before it is used.")
+    def spoil(checkpoint: Path) -> None:
+        whole = (checkpoint / name).read_bytes()
+        (checkpoint / name).write_bytes(whole[: len(whole) // 2] if content == b"half" else content)
+
+    said = spoiled(finished, ready, tmp_path / "run", spoil)
+    assert "\n" not in said
+    assert said.endswith("Remove this folder and resume: the checkpoint before it is used.")
 
 
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors", "adapter_model.safetensors"])
 def test_a_checkpoint_without_a_file_is_one_clear_error(
-    make_recipe: Make, ready: Prepare, tmp_path: Path, name: str
+    finished: tuple[Recipe, Path], ready: Prepare, tmp_path: Path, name: str
 ) -> None:
-    recipe = make_recipe(training={"max_steps": 2})
-    run(ready(recipe), tmp_path)
-    (tmp_path / "checkpoints/step-0000002" / name).unlink()
-    made = ready(recipe)
+    spoiled(finished, ready, tmp_path / "run", lambda checkpoint: (checkpoint / name).unlink())
+
+
+def test_a_checkpoint_of_another_adapter_is_one_clear_error(
+    finished: tuple[Recipe, Path], ready: Prepare, make_recipe: Make, tmp_path: Path
+) -> None:
+    _, whole = finished
+    made = ready(make_recipe(training={"max_steps": 2}, lora={"targets": ["dense"]}))
     with pytest.raises(KoalpacaError) as caught:
-        run(made, tmp_path, resume=True)
+        run(made, shutil.copytree(whole, tmp_path / "run"), resume=True)
     assert caught.value.problems[0].code == "checkpoint-damaged"
+
+
+def test_without_the_damaged_checkpoint_the_one_before_it_is_used(
+    make_recipe: Make, ready: Prepare, tmp_path: Path
+) -> None:
+    recipe = make_recipe(training=TRAINING)
+    run(ready(recipe), tmp_path)
+    before = trail(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints/step-0000007")
+    run(ready(recipe), tmp_path, resume=True)
+    assert trail(tmp_path) == before
