@@ -23,7 +23,7 @@ def documents(count: int, *, seed: int = 0) -> list[Encoded]:
     made = []
     for n in range(count):
         length = 1 + (n * 7) % 23
-        ids = tuple(torch.randint(8, 8000, (length,), generator=generator).tolist())
+        ids = tuple(torch.randint(8, 500, (length,), generator=generator).tolist())
         prompt = length // 3
         made.append(Encoded(ids, (NOT_LEARNED,) * prompt + ids[prompt:]))
     return made
