@@ -528,6 +528,24 @@ def neox_config(shape: Shape) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def tame(model: NeoX, seed: int) -> None:
+    """Make the trained weights good to fine-tune, without changing what the model says about text.
+
+    Training ends with embeddings of about 8 where other models have less than 1, which would make every LoRA
+    update look small. All readers of the residual stream normalise it, so it may be scaled freely; a power of
+    two keeps every digit. And the special tokens that no text contains have learned to be improbable, all in
+    the same direction: noise makes them distinguishable to adapters that leave the embeddings alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    unseen = model.embed[PAD_ID : len(SPECIAL_TOKENS)]
+    unseen += torch.randn(unseen.shape, generator=generator) * model.embed.std() / 2
+    for written in (model.embed, model.out, model.out_bias, model.down, model.down_bias):
+        written.mul_(2.0**-4)
+    for reader in (model.last_norm, model.last_norm_bias):  # the embeddings turn up again after these
+        reader.mul_(2.0**4)
+
+
 def command_export(args: argparse.Namespace) -> None:
     """Write the Hugging Face folder from the trained weights, rounded to float16."""
     from safetensors.torch import save_file
@@ -536,6 +554,7 @@ def command_export(args: argparse.Namespace) -> None:
     shape = Shape(**saved["facts"]["shape"])
     model = NeoX(shape)
     model.load_state_dict(saved["weights"])
+    tame(model, args.seed)
     args.model.mkdir(parents=True, exist_ok=True)
     halves = {name: tensor.to(torch.float16) for name, tensor in neox_state(model).items()}
     save_file(halves, args.model / "model.safetensors", metadata={"format": "pt"})
@@ -649,22 +668,32 @@ def bigram_bits(training: Iterator[str], texts: Sequence[str]) -> float:
     return bits / characters
 
 
-PROMPTS = ("한글은", "백두산은", "조선 시대의 과거 제도는")
+# In the form of the training articles: the title on a line of its own, then the first words.
+PROMPTS = ("백두산\n백두산은", "한국어\n한국어는", "1988년 하계 올림픽\n1988년 하계 올림픽은")
 
 
 def sample(model: Any, tokenizer: Any, prompt: str, seed: int, new_tokens: int = 80) -> str:
-    """Continue a prompt (temperature 0.7, nucleus 0.9)."""
+    """Continue a prompt (temperature 0.8, nucleus 0.95)."""
     torch.manual_seed(seed)
     ids = [END_ID, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
     start = torch.tensor([ids], device=model.device)
-    out = model.generate(start, do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=new_tokens)
+    out = model.generate(
+        start,
+        attention_mask=torch.ones_like(start),
+        do_sample=True,
+        temperature=0.8,
+        top_p=0.95,
+        max_new_tokens=new_tokens,
+    )
     return str(tokenizer.decode(out[0], skip_special_tokens=True))
 
 
 def command_measure(args: argparse.Namespace) -> None:
     """Print what the exported model can do."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     device = torch.device(args.device)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     model = AutoModelForCausalLM.from_pretrained(args.model).to(device).eval()
@@ -687,7 +716,7 @@ def command_measure(args: argparse.Namespace) -> None:
     for name, value in measured.items():
         print(f"{name}: {value}")
     for prompt in PROMPTS:
-        print(f"\n[{prompt}] {sample(model, tokenizer, prompt, args.seed)}")
+        print(f"\n--- {prompt!r}\n{sample(model, tokenizer, prompt, args.seed)}")
     if args.record:
         path = args.model / "provenance.json"
         write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"measured": measured})
@@ -717,10 +746,17 @@ def versions(device: torch.device) -> dict[str, str]:
     }
 
 
+EXAMPLES = """examples:
+    python scripts/embedded_base.py measure                       # the shipped model, on 100,000 characters
+    python scripts/embedded_base.py measure --characters 0        # on all held-out articles
+    scripts/train_embedded_base.sh ../shared/data                 # everything anew, on a GPU machine
+"""
+
+
 def main() -> None:
     """Run one subcommand."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -740,17 +776,17 @@ def main() -> None:
     train.add_argument("--layers", type=int, default=7)
     train.add_argument("--heads", type=int, default=4)
     train.add_argument("--inner", type=int, default=1024)
-    train.add_argument("--tokens", type=float, default=3e9, help="tokens to see in all")
+    train.add_argument("--tokens", type=float, default=2.8e9, help="tokens to see in all")
     train.add_argument("--length", type=int, default=1024, help="tokens in one window")
-    train.add_argument("--batch", type=int, default=128, help="windows in one step")
-    train.add_argument("--muon-lr", type=float, default=0.02)
-    train.add_argument("--embed-lr", type=float, default=0.03)
-    train.add_argument("--vector-lr", type=float, default=0.003)
+    train.add_argument("--batch", type=int, default=96, help="windows in one step")
+    train.add_argument("--muon-lr", type=float, default=0.03)
+    train.add_argument("--embed-lr", type=float, default=0.08)
+    train.add_argument("--vector-lr", type=float, default=0.006)
     train.add_argument("--weight-decay", type=float, default=0.01, help="of the matrices")
-    train.add_argument("--warmup", type=int, default=200)
-    train.add_argument("--decay-share", type=float, default=0.6)
+    train.add_argument("--warmup", type=int, default=300)
+    train.add_argument("--decay-share", type=float, default=0.7)
     train.add_argument("--log-every", type=int, default=100)
-    train.add_argument("--check-every", type=int, default=1000)
+    train.add_argument("--check-every", type=int, default=2000)
     train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     train.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
 

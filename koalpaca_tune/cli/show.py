@@ -64,4 +64,4 @@ def bar(label: str) -> Iterator[Any]:
 
 def done(text: str) -> None:
     """A line that says where a result is."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)

@@ -139,11 +139,12 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             ignore_mismatched_sizes=True,
             **kwargs,
         )
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, ImportError, SafetensorError) as error:
         raise hub_error(error, base.path) from error
     _complete(info, base.path)
     model.requires_grad_(False)
     model.eval()
+    _plain_cpu_kernels(model)
     proof = prove(model)
     _compare(proof, quantization, compute, base.path)
     return Loaded(
@@ -167,6 +168,17 @@ def _complete(info: Any, where: str) -> None:
             where=where,
             fix="Download the model again.",
         )
+
+
+def _plain_cpu_kernels(model: Any) -> None:
+    """Keeps the compute dtype true on CPUs with AVX512-BF16.
+
+    There bitsandbytes would, outside training, repack the 4-bit weights in place and multiply in bfloat16
+    whatever the compute dtype says; scores would depend on the processor.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def prove(model: Any) -> Proof:

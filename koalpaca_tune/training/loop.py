@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
-import bitsandbytes as bnb
 import torch
 from torch import Tensor
 
@@ -201,10 +200,6 @@ class Trainer:
     def mean_loss(self, examples: Sequence[Encoded]) -> float:
         """Mean negative log-likelihood of the learned tokens of some examples, in nats, without dropout."""
         self.model.eval()
-        for module in self.model.modules():
-            # in eval mode, bitsandbytes repacks 4-bit weights in place on some CPUs; training goes on after this
-            if isinstance(module, bnb.nn.Linear4bit):
-                module.training = True
         rows: list[Row] = [(n,) for n in range(len(examples))]
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine = sorted(rows[rank::ranks], key=lambda row: len(examples[row[0]].ids))
