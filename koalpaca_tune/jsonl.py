@@ -49,7 +49,8 @@ def parse(text: str, where: str) -> dict[str, Any]:
         raise KoalpacaError("jsonl-line", "the line is not UTF-8.", where=where, fix="Save the file as UTF-8.")
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
+        # ValueError: not JSON, or a number of more digits than Python reads
         raise KoalpacaError("jsonl-line", f"the line is not JSON ({error}).", where=where) from error
     if not isinstance(value, dict):
         raise KoalpacaError("jsonl-line", f"the line is a JSON {type(value).__name__}, not an object.", where=where)
@@ -107,7 +108,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise KoalpacaError(
             "file-missing", f"cannot read it ({error.strerror}).", where=str(path), fix="Check the path."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise KoalpacaError("json-file", f"it is not JSON ({error}).", where=str(path)) from error
     if not isinstance(value, dict):
         raise KoalpacaError("json-file", f"it holds a {type(value).__name__}, not an object.", where=str(path))

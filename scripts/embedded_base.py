@@ -719,7 +719,9 @@ def command_measure(args: argparse.Namespace) -> None:
         print(f"\n--- {prompt!r}\n{sample(model, tokenizer, prompt, args.seed)}")
     if args.record:
         path = args.model / "provenance.json"
-        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"measured": measured})
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        provenance.setdefault("measured", {})[device.type] = measured
+        write_json(path, provenance)
         write_sums(args.model)
 
 

@@ -10,12 +10,22 @@ recipe=$1 base=$2 file=$(realpath "$3")
 shift 3
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
+for setting in "$@"; do
+  case "$setting" in out=*|data.train=*|data.valid=*)
+    echo "$setting: 이 스크립트가 정합니다. 다른 폴더에 하려면 koalpaca 명령을 직접 쓰세요. (set by this script)" >&2
+    exit 2 ;;
+  esac
+done
 run="runs/$recipe"
 settings=(data.train="$run-data/train.jsonl" data.valid="$run-data/valid.jsonl" "$@")
 [ -e "$run-data" ] || koalpaca data prepare "$file" --out "$run-data"
-if [ -e "$run/run.yaml" ]; then
+if compgen -G "$run/checkpoints/step-*" > /dev/null; then
   koalpaca train "$recipe" "${settings[@]}" --resume
 else
+  if [ -e "$run" ]; then
+    # stopped before its first checkpoint: kept, and begun anew
+    mv "$run" "$run-stopped-$(date +%Y%m%d-%H%M%S)"
+  fi
   koalpaca train "$recipe" "${settings[@]}" --dry-run
   koalpaca train "$recipe" "${settings[@]}"
 fi

@@ -18,7 +18,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # a copy of what git would hold: building in the checkout would leave build/ there
     source = folder / "source"
     source.mkdir()
-    for name in ("koalpaca_tune", "data", "eval", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("koalpaca_tune", "data", "eval", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         subprocess.run(["cp", "-r", str(TOP / name), str(source / name)], check=True)
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
     subprocess.run(build, check=True, capture_output=True)

@@ -53,7 +53,7 @@ def evaluate(
     for folder in folders:
         done(f"결과 (result): {folder}/result.json")
     if adapter is not None:
-        done(f"다음 (next): koalpaca compare {out}/base {out}/adapter --out {out}/report")
+        done(f"다음 (next): koalpaca compare {out}/base {out}/adapter --out {out}/comparison")
 
 
 @click.command()
@@ -65,7 +65,7 @@ def compare(before: Path, after: Path, out: Path) -> None:
 
     \b
     예 (example):
-      koalpaca compare runs/demo/judged/base runs/demo/judged/adapter --out runs/demo/report
+      koalpaca compare runs/demo/judged/base runs/demo/judged/adapter --out runs/demo/comparison
     """
     from koalpaca_tune.cli.show import console, done
     from koalpaca_tune.evaluation import report

@@ -13,7 +13,7 @@ def hub() -> None:
 
     \b
     예 (example):
-      koalpaca hub card runs/demo/adapter --comparison runs/demo/report
+      koalpaca hub card runs/demo/adapter --comparison runs/demo/comparison
     """
 
 
@@ -30,7 +30,7 @@ def card(
 
     \b
     예 (example):
-      koalpaca hub card runs/demo/adapter --comparison runs/demo/report
+      koalpaca hub card runs/demo/adapter --comparison runs/demo/comparison
     """
     from koalpaca_tune import jsonl
     from koalpaca_tune.cli.show import done

@@ -20,7 +20,10 @@ def coloured(encoded: Encoded, encoder: Encoder) -> Text:
     pairs = zip(encoded.ids, encoded.labels, strict=True)
     for learned, group in groupby(pairs, key=lambda pair: pair[1] != NOT_LEARNED):
         ids = [token for token, _ in group]
-        text.append(backend.decode(ids, skip_special_tokens=False), LEARNED if learned else FRAME)
+        part = backend.decode(ids, skip_special_tokens=False)
+        if learned and console.color_system is None:
+            part = f"⟦{part}⟧"  # a pipe or a log shows no colour
+        text.append(part, LEARNED if learned else FRAME)
     return text
 
 
@@ -29,5 +32,5 @@ def example(encoded: Encoded, encoder: Encoder) -> None:
     counted = f"{len(encoded.ids):,} tokens, {encoded.learned:,} learned"
     console.rule(Text(f"{encoded.origin}  ({counted})"), align="left", style="dim")
     console.print(coloured(encoded, encoder))
-    console.print(Text("초록: 배우는 토큰 (green: learned)", style="dim"))
+    console.print(Text("초록 또는 ⟦ ⟧: 배우는 토큰 (green or in brackets: learned)", style="dim"))
     console.print()

@@ -62,8 +62,8 @@ def cli() -> None:
       koalpaca data prepare my.csv --out prepared
       koalpaca train polyglot-ko-12.8b
       koalpaca eval EleutherAI/polyglot-ko-12.8b --adapter runs/polyglot-ko-12.8b/adapter --out judged
-      koalpaca compare judged/base judged/adapter --out report
-      koalpaca hub card runs/polyglot-ko-12.8b/adapter --comparison report
+      koalpaca compare judged/base judged/adapter --out comparison
+      koalpaca hub card runs/polyglot-ko-12.8b/adapter --comparison comparison
     """
 
 

@@ -31,12 +31,16 @@ def train(recipe: str, overrides: tuple[str, ...], dry_run: bool, resume: bool) 
         from koalpaca_tune.runs import train as runs
 
         quiet.libraries()
-        folder = runs.check_folder(checked, resume)
+        folder = runs.run_folder(checked) if dry_run else runs.check_folder(checked, resume)
         examples = runs.read_examples(checked)
-    _data(examples)
+    # with several processes, only the first one prints
+    main = runs.is_main_process()
+    if main:
+        _data(examples)
     with console.status("모델을 읽는 중 (loading the base)"):
         ready = runs.make_ready(checked, examples)
-    _model(ready)
+    if main:
+        _model(ready)
     if dry_run:
         from koalpaca_tune.cli import look
 
@@ -46,7 +50,6 @@ def train(recipe: str, overrides: tuple[str, ...], dry_run: bool, resume: bool) 
         done(f"첫 단계의 손실: 학습 토큰당 {loss:.4f} nats (loss of the first step, nothing trained)")
         done("확인을 마쳤습니다. 아무것도 쓰지 않았습니다. (dry run: nothing was written)")
         return
-    main = ready.accelerator.is_main_process
     with bar("학습 (train)") as update:
 
         def progress(steps: int, total: int, row: dict[str, Any]) -> None:

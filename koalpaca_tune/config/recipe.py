@@ -68,7 +68,7 @@ class Training(Strict):
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="Passes over the data.")
     max_steps: Positive | None = Field(None, description="Steps in place of epochs.")
     batch_size: Positive = Field(1, description="Rows in one micro-batch.")
-    accumulation: Positive = Field(8, description="Micro-batches in one step; does not change what is learned.")
+    accumulation: Positive = Field(8, description="Micro-batches in one step: 1 x 8 learns what 8 x 1 learns.")
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = Field(2e-4, description="Peak rate.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Rate after the warm-up.")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps from zero to the peak rate.")

@@ -91,7 +91,7 @@ def compute_dtype(quantization: Quantization, device: torch.device) -> torch.dty
     name = quantization.bnb_4bit_compute_dtype
     if name == "auto":
         name = "bfloat16" if device.type == "cuda" else "float32"
-    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise KoalpacaError(
             "no-bfloat16",
             f"{torch.cuda.get_device_name(device)} has no bfloat16.",

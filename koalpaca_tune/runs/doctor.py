@@ -49,7 +49,7 @@ def _card() -> Finding:
             "데모는 CPU로 충분합니다. 큰 모델에는 CUDA 카드가 필요합니다.",
         )
     properties = torch.cuda.get_device_properties(0)
-    bf16 = torch.cuda.is_bf16_supported()
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     seen = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, bfloat16 {'있음' if bf16 else '없음'}"
     if bf16:
         return Finding("GPU", "ok", seen)

@@ -108,13 +108,14 @@ def of_adapter(folder: Path) -> tuple[dict[str, Any], Recipe]:
         KoalpacaError: no adapter of ours (adapter-missing).
     """
     path = folder / NAME
-    if not path.is_file():
-        raise KoalpacaError(
-            "adapter-missing",
-            f"there is no {NAME} in the folder.",
-            where=str(folder),
-            fix="Give the 'adapter' folder of a run (runs/NAME/adapter).",
-        )
+    for name in (NAME, "adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise KoalpacaError(
+                "adapter-missing",
+                f"there is no {name} in the folder.",
+                where=str(folder),
+                fix="Give the 'adapter' folder of a run (runs/NAME/adapter).",
+            )
     record = jsonl.read_json(path)
     try:
         return record, Recipe.model_validate(record["recipe"])

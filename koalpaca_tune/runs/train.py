@@ -5,6 +5,7 @@ run.yaml  record.json  metrics.jsonl  checkpoints/  adapter/  report/loss.svg
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -97,13 +98,23 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
     return Ready(recipe, examples, loaded, adapter.trainable(model), trainer, runner)
 
 
+def run_folder(recipe: Recipe) -> Path:
+    """Where a run of this recipe goes."""
+    return Path(recipe.folder)
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def check_folder(recipe: Recipe, resume: bool) -> Path:
     """The run folder, safe to write to: new, or with --resume one of the same recipe.
 
     Raises:
         KoalpacaError: it holds a run already (run-exists), or one that differs (resume-differs).
     """
-    folder = Path(recipe.folder)
+    folder = run_folder(recipe)
     stored = folder / "run.yaml"
     if not resume:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -32,7 +32,7 @@ def gradients(ready: Ready, rows: Sequence[Sequence[Encoded]]) -> tuple[float, d
     model.zero_grad(set_to_none=True)
     total = loss(ready, rows)
     total.backward()
-    return float(total), {
+    return float(total.detach()), {
         name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
     }
 
