@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv and installs koalpaca-tune with the exact versions of constraints.txt.
-#   source scripts/setup.sh [dev]     "dev" adds what the tests need
+# Sourced by the other scripts; extras=dev adds what the tests need. (Not an argument: a sourced file
+# would see its caller's arguments as its own.)
 set -euo pipefail
 top="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$top"
@@ -17,11 +18,11 @@ if [ ! -x .venv/bin/python ]; then
     exit 2
   }
 fi
-extra="${1:+[$1]}"
+extra="${extras:+[$extras]}"
 wanted="$(cat setup.cfg pyproject.toml constraints.txt | sha256sum | cut -c1-16)$extra"
 if [ "$(cat .venv/.koalpaca-installed 2>/dev/null)" != "$wanted" ]; then
   echo "설치합니다: 처음에는 몇 분 걸립니다. (installing; the first time takes some minutes)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --progress-bar off \
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --progress-bar off \
     -c constraints.txt -e ".$extra"
   echo "$wanted" > .venv/.koalpaca-installed
 fi

@@ -2,7 +2,8 @@
 # Lint, types, import contracts, tests: what CI runs. At most 8 minutes on 2 cores after installation.
 #   bash scripts/test.sh [pytest arguments]
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev
+extras=dev
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 started=$SECONDS
 ruff check .
