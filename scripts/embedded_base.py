@@ -115,7 +115,7 @@ def held_out_texts(data: Path, characters: int | None = None) -> list[str]:
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> str:
     """Learn a byte-level BPE and return its tokenizer.json.
 
-    Byte-level beat characters with byte fallback here (0.554 against 0.557 tokens per character at equal
+    Byte-level beat characters with byte fallback (0.554 against 0.557 tokens per character at equal
     vocabulary) and loses nothing: any text comes back as it went in.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -465,7 +465,7 @@ def command_train(args: argparse.Namespace) -> None:
         if step == CHECK_GRADIENTS_AT and args.compile:
             error = worst_gradient_error(model, loss_of, *batch)
             print(f"step {step} compiled gradients differ from plain ones by at most {error:.4f}", flush=True)
-            if not error < 0.05:  # bfloat16 alone gives about 0.002
+            if not error < 0.05:  # bfloat16 alone gives about 0.006
                 raise SystemExit("the compiler computes wrong gradients; train with --no-compile")
         loss = loss_of(*batch)
         loss.backward()  # type: ignore[no-untyped-call]
