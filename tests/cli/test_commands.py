@@ -242,7 +242,8 @@ def test_data_look_prints_the_learned_tokens_apart(mine: Path, tiny: str) -> Non
     assert done.exit_code == 0
     assert "### 질문: 비 오는 날에는 뭘 하면 좋을까?" in done.stdout
     assert "대한민국" not in done.stdout
-    assert done.stdout.count("초록: 배우는 토큰") == 2
+    assert "### 답변:⟦ 따뜻한 차를 마시며 책을 읽어 보세요.<|endoftext|>⟧" in done.stdout
+    assert (done.stdout.count("⟦ "), done.stdout.count("talks.jsonl:")) == (4, 2), "two examples, each with its key"
     assert "error [look-nothing]: train.jsonl: " in refused(
         "data", "look", "train.jsonl", "--base", tiny, "--skip", "99"
     )

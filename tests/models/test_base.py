@@ -112,6 +112,21 @@ def test_a_base_loaded_otherwise_than_asked_is_refused(
     assert said in message
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"), [(NF4, "quant type is fp4, asked nf4"), (FULL, "modules are 4-bit, asked none")]
+)
+def test_transformers_35581_a_base_quantised_on_disk_overrules_what_is_asked(
+    tiny: str, load: Load, tmp_path: Path, asked: Quantization, said: str
+) -> None:
+    """transformers keeps the settings stored in the folder, and only warns that ours are not used."""
+    fp4 = load(tiny, Quantization(bnb_4bit_quant_type="fp4"))
+    shutil.copytree(tiny, tmp_path / "base")
+    fp4.model.save_pretrained(tmp_path / "base")
+    name, message = code(lambda: load(tmp_path / "base", asked))
+    assert name == "quantization-not-applied"
+    assert said in message
+
+
 def test_another_compute_dtype_than_asked_is_refused(tiny: str, load: Load) -> None:
     proof = load(tiny, NF4).proof
     _, message = code(lambda: base._compare(proof, NF4, torch.bfloat16, "x"))

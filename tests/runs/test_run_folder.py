@@ -216,6 +216,8 @@ def test_a_run_is_not_resumed_on_another_base(
 def test_a_folder_that_is_no_adapter_of_ours(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / "record.json").write_text(text, encoding="utf-8")
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (tmp_path / name).touch()
     (found,) = refused(lambda: record.of_adapter(tmp_path))
     assert found.startswith(said.format(folder=tmp_path))
 
