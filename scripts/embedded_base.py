@@ -323,9 +323,7 @@ class Muon(torch.optim.Optimizer):
     time; with dozens of tiny matrices the launches would cost more than the arithmetic, hence the stacks.
     """
 
-    def __init__(
-        self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float
-    ) -> None:
+    def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

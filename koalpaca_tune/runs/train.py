@@ -85,6 +85,14 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
     device = base.default_device()
     runner = accelerator(base.compute_dtype(recipe.quantization, device), device)
     loaded = base.load(recipe.base, recipe.quantization, runner.device)
+    room = getattr(loaded.model.config, "max_position_embeddings", None)
+    if room is not None and recipe.data.max_length > room:
+        raise KoalpacaError(
+            "length-beyond-base",
+            f"{recipe.data.max_length} tokens are more than the {room} positions that the base knows.",
+            where="data.max_length",
+            fix=f"Set it to {room} or less.",
+        )
     model = adapter.attach(loaded, recipe.lora, recipe.base.path)
     trainer = Trainer(
         recipe,

@@ -248,3 +248,10 @@ def test_the_first_loss_is_that_of_the_first_line(on_files: Make, carry_out: Go,
     carry_out(recipe)
     line = (tmp_path / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()[0]
     assert json.loads(line)["loss"] == pytest.approx(first, rel=1e-6)
+
+
+def test_rows_longer_than_the_base_knows_are_refused(on_files: Make, carry_out: Go, tmp_path: Path) -> None:
+    recipe = on_files(data={"max_length": 100_000})
+    (said,) = refused(lambda: carry_out(recipe))
+    assert said.startswith("length-beyond-base | data.max_length: 100000 tokens are more than the ")
+    assert not (tmp_path / "run").exists()
