@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real run: Llama-3-8B, QLoRA r 8 on q/k/v, on one CUDA card of 24 GB or more.
+# A real run: Llama-3-8B, QLoRA r 8 on q/k/v, on one CUDA card of 24 GB.
 # The weights are gated: ask Meta for access on the Hub, then `hf auth login`.
 #   bash scripts/sft_llama3_8b.sh my.csv [key=value ...]
 set -euo pipefail

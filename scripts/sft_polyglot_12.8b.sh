@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real run: polyglot-ko-12.8B, QLoRA r 8 on query_key_value, on one CUDA card of 24 GB or more.
+# A real run: polyglot-ko-12.8B, QLoRA r 8 on query_key_value, on one CUDA card of 24 GB.
 #   bash scripts/sft_polyglot_12.8b.sh my.csv [key=value ...]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/sft.sh" polyglot-ko-12.8b EleutherAI/polyglot-ko-12.8b "$@"
