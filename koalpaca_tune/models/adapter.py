@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,22 @@ def check_targets(loaded: Loaded, lora: Lora) -> None:
         for name, module in loaded.model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not loaded.model.get_output_embeddings()
     )
+    check_names(lora, sorted(linear), loaded.model.config.model_type)
+
+
+def check_names(lora: Lora, linears: Sequence[str], model_type: str) -> None:
+    """Every target must be one of `linears`, once. Needs no weights: said before a large base is loaded.
+
+    Raises:
+        KoalpacaError: naming what the base has (lora-target).
+    """
     for n, target in enumerate(lora.targets):
-        if target not in linear:
+        if target not in linears:
             raise KoalpacaError(
                 "lora-target",
-                f"'{target}' matches no linear module of {loaded.model.config.model_type}.",
+                f"'{target}' matches no linear module of {model_type}.",
                 where=f"lora.targets[{n}]",
-                fix=did_you_mean(target, sorted(linear)),
+                fix=did_you_mean(target, linears),
             )
     repeated = [target for target, count in Counter(lora.targets).items() if count > 1]
     if repeated:

@@ -101,6 +101,21 @@ def compute_dtype(quantization: Quantization, device: torch.device) -> torch.dty
     return DTYPES[name]
 
 
+def describe(base: Base) -> tuple[Any, Architecture]:
+    """A base's transformers config and family, without its weights.
+
+    Raises:
+        KoalpacaError: cannot be read (base-load), or unknown family (architecture-unknown).
+    """
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            locate(base.path), revision=base.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise hub_error(error, base.path) from error
+    return config, architectures.find(config.model_type, base.path)
+
+
 def load(base: Base, quantization: Quantization, device: torch.device | None = None) -> Loaded:
     """Loads, freezes and proves a base.
 
@@ -123,9 +138,8 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
             bnb_4bit_compute_dtype=compute,
         )
+    config, architecture = describe(base)
     try:
-        config = transformers.AutoConfig.from_pretrained(located, revision=base.revision, trust_remote_code=False)
-        architecture = architectures.find(config.model_type, base.path)
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             located,
             revision=base.revision,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from koalpaca_tune import jsonl
-from koalpaca_tune.config import load as config
+from koalpaca_tune.config import load as recipes
 from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.data import load as data
 from koalpaca_tune.errors import KoalpacaError, Problem
@@ -79,13 +79,9 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
     Raises:
         KoalpacaError: anything that cannot be as the recipe says.
     """
-    random.seed(recipe.seed)
-    np.random.seed(recipe.seed)
-    torch.manual_seed(recipe.seed)
-    device = base.default_device()
-    runner = accelerator(base.compute_dtype(recipe.quantization, device), device)
-    loaded = base.load(recipe.base, recipe.quantization, runner.device)
-    room = getattr(loaded.model.config, "max_position_embeddings", None)
+    config, architecture = base.describe(recipe.base)
+    adapter.check_names(recipe.lora, architecture.linears, config.model_type)
+    room = getattr(config, "max_position_embeddings", None)
     if room is not None and recipe.data.max_length > room:
         raise KoalpacaError(
             "length-beyond-base",
@@ -93,6 +89,12 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
             where="data.max_length",
             fix=f"Set it to {room} or less.",
         )
+    random.seed(recipe.seed)
+    np.random.seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    device = base.default_device()
+    runner = accelerator(base.compute_dtype(recipe.quantization, device), device)
+    loaded = base.load(recipe.base, recipe.quantization, runner.device)
     model = adapter.attach(loaded, recipe.lora, recipe.base.path)
     trainer = Trainer(
         recipe,
@@ -137,7 +139,7 @@ def check_folder(recipe: Recipe, resume: bool) -> Path:
         raise KoalpacaError(
             "resume-nothing", "there is no run here to go on with.", where=str(folder), fix="Run without --resume."
         )
-    before, after = config.load(str(stored)).model_dump(), recipe.model_dump()
+    before, after = recipes.load(str(stored)).model_dump(), recipe.model_dump()
     problems = [
         Problem(
             "resume-differs",
@@ -216,7 +218,7 @@ def run(ready: Ready, folder: Path, *, resume: bool, progress: Progress | None =
     if resume:
         _same(jsonl.read_json(folder / record.NAME), entry, folder)
     elif main:
-        jsonl.replace(folder / "run.yaml", [config.dump(ready.recipe)])
+        jsonl.replace(folder / "run.yaml", [recipes.dump(ready.recipe)])
         jsonl.write_json(folder / record.NAME, entry)
     ready.accelerator.wait_for_everyone()
     metrics = ready.trainer.run(folder, resume=resume, progress=progress)
