@@ -18,7 +18,8 @@ for setting in "$@"; do
 done
 run="runs/$recipe"
 settings=(data.train="$run-data/train.jsonl" data.valid="$run-data/valid.jsonl" "$@")
-[ -e "$run-data" ] || koalpaca data prepare "$file" --out "$run-data"
+# prepared anew each time: the same file gives the same bytes, and a changed one is refused by --resume
+koalpaca data prepare "$file" --out "$run-data" --overwrite
 if compgen -G "$run/checkpoints/step-*" > /dev/null; then
   koalpaca train "$recipe" "${settings[@]}" --resume
 else
