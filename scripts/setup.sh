@@ -19,7 +19,7 @@ if [ ! -x .venv/bin/python ]; then
   }
 fi
 extra="${extras:+[$extras]}"
-wanted="$(cat setup.cfg pyproject.toml constraints.txt | sha256sum | cut -c1-16)$extra"
+wanted="$(cat setup.cfg pyproject.toml constraints.txt | cksum | tr -d " ")$extra"
 if [ "$(cat .venv/.koalpaca-installed 2>/dev/null)" != "$wanted" ]; then
   echo "설치합니다: 처음에는 몇 분 걸립니다. (installing; the first time takes some minutes)"
   .venv/bin/python -m pip install -qq --disable-pip-version-check --progress-bar off \
