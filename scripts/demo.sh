@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job, offline, on the embedded base and the shipped samples: about 4 minutes on 2 CPU cores.
+# The main job, offline, on the embedded base and the shipped samples: about 2 minutes on 2 CPU cores, after installation.
 #   bash scripts/demo.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
