@@ -22,13 +22,13 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, text) of the non-blank lines; undecodable bytes become U+FFFD.
+    """Yields (line number from 1, text) of the non-blank lines; bytes that are not UTF-8 fail `is_utf8`.
 
     Raises:
         KoalpacaError: no such file (file-missing).
     """
     try:
-        file = path.open(encoding="utf-8-sig", errors="replace", newline="\n")
+        file = path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
     except OSError as error:
         raise KoalpacaError(
             "file-missing", f"cannot read it ({error.strerror}).", where=str(path), fix="Check the path."
@@ -39,13 +39,25 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, text
 
 
+def is_utf8(text: str) -> bool:
+    """Whether every byte of a line of `lines` was UTF-8.
+
+    U+FFFD is no sign of the contrary: a model that stops inside a syllable writes one.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def parse(text: str, where: str) -> dict[str, Any]:
     """One line to one object.
 
     Raises:
         KoalpacaError: not JSON, not an object, or not UTF-8 (jsonl-line).
     """
-    if "\ufffd" in text:
+    if not is_utf8(text):
         raise KoalpacaError("jsonl-line", "the line is not UTF-8.", where=where, fix="Save the file as UTF-8.")
     try:
         value = json.loads(text)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from koalpaca_tune.errors import KoalpacaError
+
+if TYPE_CHECKING:
+    from koalpaca_tune.inference.decoding import Written
 
 
 @click.command()
@@ -75,13 +79,13 @@ def generate(
         console.print()
 
 
-def _answer(label: str, written: object) -> None:
+def _answer(label: str, written: Written) -> None:
     from rich.text import Text
 
     from koalpaca_tune.cli.show import console
 
-    console.print(Text(f"{label}  ", style="bold green"), Text(written.text), sep="")  # type: ignore[attr-defined]
-    if not written.stopped:  # type: ignore[attr-defined]
+    console.print(Text(f"{label}  ", style="bold green"), Text(written.text), sep="")
+    if not written.stopped:
         console.print(Text("      (끝맺지 못함: 길이 한도에 닿음 / did not stop by itself)", style="dim"))
 
 

@@ -32,7 +32,7 @@ def rows(path: Path, format: str) -> Iterator[tuple[str, str, Mapping[str, str],
     header: list[str] = []
     for number, text in jsonl.lines(path):
         origin = f"{path}:{number}"
-        if "\ufffd" in text:
+        if not jsonl.is_utf8(text):
             raise KoalpacaError("item-encoding", "the line is not UTF-8.", where=origin, fix="Save it as UTF-8.")
         cells = [_unquoted(cell) for cell in text.rstrip("\r\n").split("\t")]
         if not header:

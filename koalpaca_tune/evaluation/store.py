@@ -47,7 +47,7 @@ class Store:
         """Lines that were written whole; a last line cut by a crash is dropped, and the file mended."""
         if not self.path.exists():
             return {}
-        text = self.path.read_text(encoding="utf-8", errors="replace")
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         whole = text[: text.rfind("\n") + 1]
         rows = [
             jsonl.parse(line, f"{self.path}:{n}") for n, line in enumerate(whole.split("\n"), 1) if line.strip()

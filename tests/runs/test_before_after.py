@@ -1,0 +1,94 @@
+"""From a trained adapter to the comparison, through the recipe's own defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from koalpaca_tune import jsonl
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.evaluation.compare import compare
+from koalpaca_tune.runs import adapters, evaluate
+
+Make = Callable[..., Any]
+Go = Callable[..., dict[str, Any]]
+
+
+def code(action: Callable[[], object]) -> str:
+    """The code of the error that an action ends in."""
+    with pytest.raises(KoalpacaError) as caught:
+        action()
+    return caught.value.problems[0].code
+
+
+@pytest.fixture
+def adapter(on_files: Make, carry_out: Go, tmp_path: Path) -> Path:
+    """An adapter of two steps, whose recipe names a suite, an answer length and a number of answers."""
+    carry_out(on_files(evaluation={"suite": "ko-smoke", "max_new_tokens": 5, "heldout_limit": 2}))
+    return tmp_path / "run" / "adapter"
+
+
+def judge(base: str, adapter: Path | None, out: Path, **options: Any) -> list[Path]:
+    """What `koalpaca eval` does, without the printing."""
+    given = {"suite": None, "heldout": None, "data_root": None, "progress": lambda *_: None, **options}
+    return evaluate.evaluate(adapters.choose(base, adapter, None, None), given.pop("suite"), out, **given)
+
+
+def test_the_recipes_evaluation_keys_take_effect(adapter: Path, tiny_bases: dict[str, str], tmp_path: Path) -> None:
+    base, tuned = judge(tiny_bases["gpt_neox"], adapter, tmp_path / "judged")
+    assert (base.name, tuned.name) == ("base", "adapter")
+    for folder in (base, tuned):
+        result = jsonl.read_json(folder / "result.json")
+        assert result["suite"]["name"] == "ko-smoke"
+        lines = [line for _, line in jsonl.read(folder / "items.jsonl")]
+        written = [line for line in lines if line["task"] == "heldout-generation"]
+        assert len(written) == 2
+        assert all(line["tokens"] <= 5 for line in written)
+        assert sum(line["task"] == "heldout-nll" for line in lines) == 3, "every held-out conversation is scored"
+    one, two = (jsonl.read_json(folder / "result.json")["identity"] for folder in (base, tuned))
+    assert (one["adapter"], one["base_fingerprint"]) == (None, two["base_fingerprint"])
+    assert two["adapter"] is not None
+    bits = next(row for row in compare(base, tuned).rows if row.measure == "bits_per_character")
+    assert bits.paired.difference != 0, "adapter off and on must not be the same model"
+
+
+def test_the_base_alone_equals_the_base_with_its_adapter_off(
+    adapter: Path, tiny_bases: dict[str, str], tmp_path: Path
+) -> None:
+    judged = tmp_path / "judged"
+    heldout = tmp_path / "valid.jsonl"
+    choices = adapters.choose(tiny_bases["gpt_neox"], None, None, True)
+    (alone,) = evaluate.evaluate(
+        choices, "ko-smoke", tmp_path / "alone", heldout=heldout, data_root=None, progress=lambda *_: None
+    )
+    off, _ = judge(tiny_bases["gpt_neox"], adapter, judged)
+
+    def scores(folder: Path) -> list[Any]:
+        lines = (line for _, line in jsonl.read(folder / "items.jsonl"))
+        return [line.get("logprobs", line.get("nats")) for line in lines if line["task"] != "heldout-generation"]
+
+    assert scores(alone) == scores(off)
+
+
+def test_an_adapter_decides_how_it_is_judged(adapter: Path, tiny_bases: dict[str, str], tmp_path: Path) -> None:
+    base = tiny_bases["gpt_neox"]
+    assert code(lambda: adapters.choose(base, adapter, "kullm-v2", None)) == "adapter-differs"
+    assert code(lambda: adapters.choose(base, adapter, None, False)) == "adapter-differs"
+    chosen = adapters.choose(base, adapter, "koalpaca", True)
+    assert (chosen.template, chosen.quantization.load_in_4bit) == ("koalpaca", True)
+    record = jsonl.read_json(adapter / "record.json")
+    jsonl.write_json(adapter / "record.json", {**record, "base": {**record["base"], "fingerprint": "0" * 16}})
+    assert code(lambda: adapters.open_model(chosen)) == "adapter-wrong-base"
+    (tmp_path / "valid.jsonl").unlink()
+    assert code(lambda: judge(base, adapter, tmp_path / "judged")) == "heldout-missing"
+    assert not (tmp_path / "judged").exists()
+
+
+def test_a_merged_model_brings_its_template(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"kind": "merged", "template": {"name": "kullm-v2"}}', encoding="utf-8")
+    assert adapters.choose(str(tmp_path), None, None, None).template == "kullm-v2"
+    assert adapters.choose(str(tmp_path), None, "koalpaca", None).template == "koalpaca"
+    assert adapters.choose("embedded", None, None, None).template == "koalpaca"
