@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from koalpaca_tune.data import readers, shapes
-from koalpaca_tune.data.clean import clean
+from koalpaca_tune.data.cleaning.clean import clean
+from koalpaca_tune.data.reading import readers
 from koalpaca_tune.data.rows import Rejected, Row, place
+from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation
 

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TextIO
 
 from koalpaca_tune import jsonl
-from koalpaca_tune.data import readers, report, shapes, split
-from koalpaca_tune.data.clean import clean
-from koalpaca_tune.data.readers import Opened
+from koalpaca_tune.data import report, split
+from koalpaca_tune.data.cleaning.clean import clean
+from koalpaca_tune.data.reading import readers
+from koalpaca_tune.data.reading.readers import Opened
 from koalpaca_tune.data.report import FileCount, Lengths, Report
 from koalpaca_tune.data.rows import Rejected, Row, place
+from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.errors import KoalpacaError, Problem
 from koalpaca_tune.records import Conversation
 

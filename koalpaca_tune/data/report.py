@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from koalpaca_tune import html, jsonl, plots
-from koalpaca_tune.data.clean import TRIMMED
+from koalpaca_tune.data.cleaning.clean import TRIMMED
 from koalpaca_tune.data.rows import Rejected, plain
 from koalpaca_tune.records import Conversation
 

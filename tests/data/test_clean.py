@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from koalpaca_tune.data import report
-from koalpaca_tune.data.clean import STEPS, TRIMMED, clean
+from koalpaca_tune.data.cleaning.clean import STEPS, TRIMMED, clean
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation, Turn
 

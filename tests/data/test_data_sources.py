@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from koalpaca_tune import resources
-from koalpaca_tune.data import readers, shapes, sources
+from koalpaca_tune.data import sources
+from koalpaca_tune.data.reading import readers
+from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.errors import KoalpacaError
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.data import report
-from koalpaca_tune.data.clean import clean
+from koalpaca_tune.data.cleaning.clean import clean
 from koalpaca_tune.data.prepare import OURS, prepare
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation, Turn

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from koalpaca_tune.data import encodings, readers
-from koalpaca_tune.data.readers import read
+from koalpaca_tune.data.reading import encodings, readers
+from koalpaca_tune.data.reading.readers import read
 from koalpaca_tune.data.rows import Rejected, Row
 from koalpaca_tune.errors import KoalpacaError
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from koalpaca_tune.data import shapes
 from koalpaca_tune.data.rows import Row
+from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation, Turn
 

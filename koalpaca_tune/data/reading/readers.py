@@ -12,8 +12,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from koalpaca_tune.data import encodings, tables
-from koalpaca_tune.data.encodings import MAX_ROW, Line
+from koalpaca_tune.data.reading import encodings, tables
+from koalpaca_tune.data.reading.encodings import MAX_ROW, Line
 from koalpaca_tune.data.rows import Rejected, Row, place, plain
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 

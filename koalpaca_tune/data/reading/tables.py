@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from koalpaca_tune.data import shapes
-from koalpaca_tune.data.encodings import MAX_ROW, Line, lines
+from koalpaca_tune.data.reading.encodings import MAX_ROW, Line, lines
 from koalpaca_tune.data.rows import Rejected, Row, place, readable
+from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.errors import KoalpacaError, Problem
 
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";"}

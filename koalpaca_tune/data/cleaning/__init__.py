@@ -1,0 +1,1 @@
+"""Repairs that change no meaning, and personal data masked; each counted."""

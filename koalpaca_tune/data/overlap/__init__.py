@@ -1,0 +1,1 @@
+"""Texts that are nearly the same: within the data, and between the data and the evaluation."""
