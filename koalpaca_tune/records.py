@@ -37,11 +37,14 @@ class Conversation:
         id: stable hash of the turns: the same text has the same id in any file and order.
         origin: `file:row`, for every message about this record.
         source: the data set it belongs to (the file's name unless said otherwise).
+        dispreferred: of a preference pair, the answer that lost against the last turn; it is kept and
+            handed on, and not learned. Not part of the id.
     """
 
     turns: tuple[Turn, ...]
     origin: str = ""
     source: str = ""
+    dispreferred: str | None = None
 
     @property
     def id(self) -> str:
@@ -57,7 +60,10 @@ class Conversation:
             if turn.context is not None:
                 message["context"] = turn.context
             messages.append(message)
-        return {"id": self.id, "origin": self.origin, "source": self.source, "messages": messages}
+        row: dict[str, Any] = {"id": self.id, "origin": self.origin, "source": self.source, "messages": messages}
+        if self.dispreferred is not None:
+            row["dispreferred"] = self.dispreferred
+        return row
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], origin: str) -> Conversation:
@@ -91,9 +97,12 @@ class Conversation:
                     "row-shape", f"messages[{n}].context is {_short(context)}, not text.", where=origin
                 )
             turns.append(Turn(role, message["content"], context))
-        stored = row.get("origin")
+        stored, lost = row.get("origin"), row.get("dispreferred")
         conversation = cls(
-            tuple(turns), stored if isinstance(stored, str) and stored else origin, str(row.get("source") or "")
+            tuple(turns),
+            stored if isinstance(stored, str) and stored else origin,
+            str(row.get("source") or ""),
+            lost if isinstance(lost, str) else None,
         )
         check_order(conversation)
         return conversation
