@@ -4,10 +4,39 @@ from __future__ import annotations
 
 from typing import Literal
 
-Step = Literal["line-ends", "invisible", "nfc", "outer-space"]
+Step = Literal[
+    "mojibake",
+    "line-ends",
+    "markup",
+    "invisible",
+    "nfc",
+    "width",
+    "jamo",
+    "special-tokens",
+    "laughter",
+    "spaces",
+    "outer-space",
+]
 """Cleaning steps, in the order in which they run by default."""
 
-STEPS: tuple[Step, ...] = ("line-ends", "invisible", "nfc", "outer-space")
+STEPS: tuple[Step, ...] = (
+    # its evidence is control characters and soft hyphens, which later steps would remove
+    "mojibake",
+    "line-ends",
+    # an entity can stand for any character that the steps below look at
+    "markup",
+    # a zero-width space can hide inside a letter, a full-width word or a special token
+    "invisible",
+    "nfc",
+    "width",
+    "jamo",
+    # full-width brackets may have become a special token just now
+    "special-tokens",
+    "laughter",
+    # what was removed leaves spaces behind
+    "spaces",
+    "outer-space",
+)
 
 Kind = Literal["resident-number", "phone", "email", "card", "account", "address"]
 """Kinds of personal data that can be masked."""
