@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,18 +38,30 @@ def card(
     from koalpaca_tune.hub import card as cards
     from koalpaca_tune.runs import record
 
-    _, recipe = record.of_adapter(adapter)
+    known, recipe = record.of_adapter(adapter)
+    licence = license_ or recipe.hub.license
     path = cards.write(
         adapter,
         comparison,
         repo=repo or recipe.hub.repo,
-        license=license_ or recipe.hub.license,
+        license=licence,
         data_licenses=data_license or recipe.hub.data_licenses,
     )
     if comparison is not None:
         verdict = jsonl.read_json(comparison / "comparison.json")["verdict"]
         done(f"판정 (verdict): {verdict['headline']}. {verdict['korean']}")
+    _warn(licence, known)
     done(f"모델 카드 (model card): {path}")
+
+
+def _warn(licence: str | None, record: dict[str, Any]) -> None:
+    """Where the data's licences do not fit the adapter's: said, and left to the user."""
+    from koalpaca_tune.cli.show import console
+    from koalpaca_tune.data import licences
+    from koalpaca_tune.hub import facts
+
+    for said in licences.conflicts(licence, facts.sources(record) or []):
+        console.print(f"! {said.ko} ({said.en})", style="yellow", markup=False, soft_wrap=True)
 
 
 @hub.command()
@@ -68,7 +81,7 @@ def push(adapter: Path, repo: str | None, private: bool | None, yes: bool) -> No
     from koalpaca_tune.hub import push as pushing
     from koalpaca_tune.runs import record
 
-    _, recipe = record.of_adapter(adapter)
+    known, recipe = record.of_adapter(adapter)
     target = repo or recipe.hub.repo
     if target is None:
         raise KoalpacaError(
@@ -79,6 +92,7 @@ def push(adapter: Path, repo: str | None, private: bool | None, yes: bool) -> No
         f"올릴 파일 (to be sent to {plan.repo}, {'private' if plan.private else 'public'})",
         [(name, f"{size:,} bytes") for name, size in plan.files],
     )
+    _warn(recipe.hub.license, known)
     if not yes:
         done("아무것도 보내지 않았습니다. 보내려면 --yes를 붙이세요. (nothing was sent)")
         return

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koalpaca_tune import jsonl
+from koalpaca_tune import jsonl, patterns
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation import kobest, patterns
+from koalpaca_tune.evaluation import kobest
 from koalpaca_tune.evaluation.tasks import SCORING, Task
 
 
@@ -25,6 +25,7 @@ class Item:
         choices: the answers as they are scored, at least two.
         answer: index of the right one.
         origin: `file:line`.
+        material: the item's own texts, without what the task's patterns say around them.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Item:
     choices: tuple[str, ...]
     answer: int
     origin: str
+    material: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,12 @@ def _item(
         raise KoalpacaError(
             "item-answer", f"the answer is {answer}, but there are {len(choices)} choices, from 0.", where=origin
         )
-    return Item(id, prompt, context, choices, answer, origin)
+    return Item(id, prompt, context, choices, answer, origin, _material(file.prompt, file.context, fields))
+
+
+def _material(prompt: str, context: str | None, fields: Mapping[str, str]) -> tuple[str, ...]:
+    named = dict.fromkeys([*patterns.fields(prompt), *patterns.fields(context or "")])
+    return tuple(fields[name] for name in named if fields[name].strip())
 
 
 def _fill(task: Task, key: str, pattern: str, fields: Mapping[str, str], origin: str) -> str:

@@ -10,11 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from koalpaca_tune import resources
+from koalpaca_tune import patterns, resources
 from koalpaca_tune.config import load as config_load
 from koalpaca_tune.config.check import Strict, check
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation import patterns
 
 SCORING = 1
 """Version of the way requests are built and scored; part of every task's hash. Raise it when that changes."""
@@ -150,7 +149,7 @@ def suite_names() -> list[str]:
 
 def task_names() -> list[str]:
     """Names of the shipped tasks."""
-    return sorted(_shipped())
+    return sorted(shipped())
 
 
 def load_suite(name: str) -> Suite:
@@ -196,19 +195,20 @@ def load_task(path: Path, every: int = 1) -> Task:
     return Task(file, path, every, places, digest)
 
 
-def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in (resources.EVAL / "tasks").rglob("*.yaml")}
+def shipped() -> dict[str, Path]:
+    """The shipped task files by name, sorted."""
+    return {path.stem: path for path in sorted((resources.EVAL / "tasks").rglob("*.yaml"))}
 
 
 def _task_path(entry: str, suite: Path, where: str) -> Path:
-    shipped = _shipped()
-    if entry in shipped:
-        return shipped[entry]
+    known = shipped()
+    if entry in known:
+        return known[entry]
     beside = suite.parent / entry
     if entry.endswith((".yaml", ".yml")) and beside.is_file():
         return beside
     raise KoalpacaError(
-        "task-missing", f"there is no task '{entry}'.", where=where, fix=did_you_mean(entry, sorted(shipped))
+        "task-missing", f"there is no task '{entry}'.", where=where, fix=did_you_mean(entry, list(known))
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from koalpaca_tune import html, jsonl
+from koalpaca_tune.data import licences
 from koalpaca_tune.hub import facts
 from koalpaca_tune.hub.facts import Files
 from koalpaca_tune.hub.public import base_name, check_repo, is_hub_name, markdown
@@ -38,7 +39,7 @@ def write(
             nothing was evaluated.
         repo: user/name on the Hub, if it is known already.
         license: licence of the adapter, as the Hub spells it; None: the card says that it is not known.
-        data_licenses: licences of the training data; empty: not known.
+        data_licenses: licences of the training data; empty: as the run recorded them.
 
     Returns:
         The file written.
@@ -80,7 +81,9 @@ def text(
         base_facts=facts.base(record),
         license=license or facts.UNKNOWN,
         data_facts=facts.data(record, data_licenses),
-        data_licenses=", ".join(data_licenses) or "not known",
+        data_licenses=_in_english(data_licenses or facts.licences_of(facts.sources(record))),
+        sources=[facts.source(entry) for entry in facts.sources(record) or []],
+        conflicts=licences.conflicts(license, facts.sources(record) or []),
         template=record["template"]["name"],
         prompt=None if prompt is None else prompt.text.replace(SLOT, QUESTION),
         settings=facts.settings(files),
@@ -92,6 +95,10 @@ def text(
         merged_only=bool(architecture and architecture.merged_only),
         quantised=bool(record["proof"]["linears_4bit"]),
     )
+
+
+def _in_english(names: Sequence[str]) -> str:
+    return ", ".join("not known" if name == facts.UNKNOWN else name for name in names) or "not known"
 
 
 def head(record: Mapping[str, Any], *, license: str | None) -> str:

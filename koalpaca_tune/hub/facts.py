@@ -19,6 +19,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 RECORD = "record.json"
 UNKNOWN = "알 수 없음"
+TRANSLATED = {"machine": "기계 번역", "people": "사람이 번역", "mixed": "일부 번역"}
 PRECISIONS = {"nf4": "NF4", "fp4": "FP4"}
 
 
@@ -138,7 +139,47 @@ def data(record: Mapping[str, Any], licenses: Sequence[str]) -> list[Fact]:
             ),
             Fact(f"{title} 토큰", f"{counts['tokens']:,}개, 그중 답변 {counts['learned_tokens']:,}개"),
         ]
-    return [*facts, Fact("데이터 라이선스", ", ".join(licenses) or UNKNOWN)]
+    return [*facts, Fact("데이터 라이선스", ", ".join(licenses or licences_of(sources(record))) or UNKNOWN)]
+
+
+def sources(record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """What the run recorded of its data's sources; None: an older run, which recorded nothing."""
+    found = record["data"].get("sources")
+    return found if isinstance(found, list) and all(isinstance(entry, dict) for entry in found) else None
+
+
+def licences_of(found: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """The licences of some sources, each once, in order."""
+    return list(dict.fromkeys(_licence(entry) for entry in found or []))
+
+
+def source(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One source as the card words it: a row of the table, and what it asks."""
+    flags = []
+    if entry.get("noncommercial") is True:
+        flags.append("⚠ 비상업 (non-commercial)")
+    elif "unknown" in (entry["licence"], entry.get("noncommercial", "unknown")):
+        flags.append("⚠ 확인되지 않음 (not verified)")
+    if entry.get("sharealike") is True:
+        flags.append("동일조건 (share-alike)")
+    if entry.get("noderivatives") is True:
+        flags.append("⚠ 변경 금지 (no derivatives)")
+    records, url = entry.get("records"), str(entry.get("url") or "")
+    return {
+        "title": entry.get("title") or entry["name"],
+        "url": url if url.startswith(("https://", "http://", "hf:")) else None,
+        "licence": _licence(entry),
+        "revision": entry.get("revision") or ("고정되지 않음 (not pinned)" if url else "-"),
+        "records": UNKNOWN if records is None else f"{records:,}",
+        "flags": ", ".join(flags) or "-",
+        "obligations": [said["ko"] for said in entry.get("obligations", [])],
+        "made_with": ", ".join(entry.get("made_with") or []),
+        "translated": TRANSLATED.get(str(entry.get("translated"))),
+    }
+
+
+def _licence(entry: Mapping[str, Any]) -> str:
+    return UNKNOWN if entry["licence"] == "unknown" else str(entry["licence"])
 
 
 def quantization(proof: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ import torch
 from koalpaca_tune import jsonl
 from koalpaca_tune.config import load as recipes
 from koalpaca_tune.config.recipe import Recipe
+from koalpaca_tune.data import licences
 from koalpaca_tune.data import load as data
 from koalpaca_tune.errors import KoalpacaError, Problem
 from koalpaca_tune.models import adapter, base, tokenizer
@@ -194,6 +195,7 @@ def first_record(ready: Ready) -> dict[str, Any]:
         "data": {
             "train": of_file(recipe.data.train, examples.train_counts),
             "valid": of_file(recipe.data.valid, examples.valid_counts),
+            "sources": licences.of_training(Path(recipe.data.train)),
         },
         "trainable": ready.trainable,
         "result": None,

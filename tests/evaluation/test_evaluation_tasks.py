@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from bigram import render
 
-from koalpaca_tune import resources
+from koalpaca_tune import patterns, resources
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, patterns, requests, tasks
+from koalpaca_tune.evaluation import items, requests, tasks
 
 GOLDEN = {
     "ko-mini-sentiment": [
