@@ -6,16 +6,18 @@ process. Text is put into NFC first: decomposed Hangul (macOS file names) is not
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 Script = Literal["hangul", "latin", "hanja", "kana", "digit", "other"]
 SCRIPTS: tuple[Script, ...] = ("hangul", "latin", "hanja", "kana", "digit", "other")
 
 SpeechLevel = Literal["하십시오체", "해요체", "해체", "해라체"]
+SPEECH_LEVELS: tuple[SpeechLevel, ...] = get_args(SpeechLevel)
 POLITE: frozenset[SpeechLevel] = frozenset({"하십시오체", "해요체"})
 """존댓말; the other two levels are 반말."""
 
@@ -32,9 +34,13 @@ def script_shares(text: str) -> dict[Script, float]:
 
 def hangul_share(text: str) -> float | None:
     """Share of Hangul among the letters, digits left out; None for a text without letters."""
-    shares = script_shares(text)
-    letters = sum(shares.values()) - shares["digit"]
-    return min(1.0, shares["hangul"] / letters) if letters > 1e-9 else None
+    plain = unicodedata.normalize("NFC", text)
+    letters = sum(map(len, _LETTERS.findall(plain)))
+    return sum(map(len, _HANGUL.findall(plain))) / letters if letters else None
+
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+_HANGUL = re.compile("[가-힣ㄱ-ㆎ\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uffa1-\uffdc]+")
 
 
 def _script(char: str) -> Script:
@@ -57,6 +63,15 @@ _DIGITS = {digit: digit in "013678" for digit in "0123456789"}
 # names of capital letters: 엘 엠 엔 알 end in a consonant
 _CAPITALS = {chr(code): chr(code) in "LMNR" for code in range(ord("A"), ord("Z") + 1)}
 _RIEUL = 8
+
+_SYLLABLES = [chr(code) for code in range(ord("가"), ord("힣") + 1)]
+COMMON_SYLLABLES: frozenset[str] = frozenset(char for char in _SYLLABLES if len(char.encode("euc-kr")) == 2)
+"""The 2,350 syllables of KS X 1001; of the other 8,822 hardly any is written, save by damage and in slang."""
+
+
+def final_consonant(syllable: str) -> int:
+    """Number of a syllable's final consonant, 0 for none (4 ㄴ, 8 ㄹ, 17 ㅂ, 20 ㅆ: the order of Unicode)."""
+    return (ord(syllable) - ord("가")) % 28 if "가" <= syllable <= "힣" else 0
 
 
 def has_final_consonant(word: str) -> bool | None:
@@ -108,12 +123,33 @@ def repetition(text: str) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
+class Morpheme(Protocol):
+    """One of Kiwi's tokens; `start` and `len` are in characters of the text."""
+
+    form: str
+    tag: str
+    start: int
+    len: int
+
+
+class Analysis(NamedTuple):
+    """The likeliest reading of a text; `score` is its log probability (natural logarithm)."""
+
+    morphemes: Sequence[Morpheme]
+    score: float
+
+
+def analyse(texts: Sequence[str]) -> list[Analysis]:
+    """Kiwi's likeliest reading of each text, in one call; texts are in NFC."""
+    return [Analysis(*readings[0]) for readings in _kiwi().analyze(list(texts), top_n=1)] if texts else []
+
+
 def speech_level(sentence: str) -> SpeechLevel | None:
     """The speech level of one sentence by its last final ending (EF); None when none decides it.
 
     하오체 and 하게체 are out of use and stay undecided, as do nominal endings (-음, -기) and fragments.
     """
-    return _level(_tokens(sentence))
+    return level_of(_tokens(sentence))
 
 
 def speech_levels(text: str) -> list[SpeechLevel | None]:
@@ -121,7 +157,7 @@ def speech_levels(text: str) -> list[SpeechLevel | None]:
     levels = []
     for line in unicodedata.normalize("NFC", text).splitlines():
         if line.strip():
-            levels += [_level(sentence.tokens) for sentence in _kiwi().split_into_sents(line, return_tokens=True)]
+            levels += [level_of(sentence.tokens) for sentence in _kiwi().split_into_sents(line, return_tokens=True)]
     return levels
 
 
@@ -140,7 +176,8 @@ _INTIMATE = (
 )
 
 
-def _level(tokens: Sequence[Any]) -> SpeechLevel | None:
+def level_of(tokens: Sequence[Morpheme]) -> SpeechLevel | None:
+    """The speech level of one analysed sentence, as `speech_level`."""
     for n in range(len(tokens) - 1, -1, -1):
         form, tag = tokens[n].form, tokens[n].tag
         after, after_tag = (tokens[n + 1].form, tokens[n + 1].tag) if n + 1 < len(tokens) else ("", "")

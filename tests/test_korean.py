@@ -132,3 +132,27 @@ def test_morpheme_f1_sees_through_particles() -> None:
     assert korean.morpheme_f1("서울입니다.", "서울입니다") == 1.0
     assert korean.morpheme_f1("", "서울") == 0.0
     assert korean.morpheme_f1("", "") == 1.0
+
+
+def test_final_consonant_and_common_syllables() -> None:
+    assert [korean.final_consonant(char) for char in "가각간갈갑갔a"] == [0, 1, 4, 8, 17, 20, 0]
+    assert len(korean.COMMON_SYLLABLES) == 2350
+    assert {"가", "힣", "똥"} <= korean.COMMON_SYLLABLES | {"힣"}
+    assert not {"뷁", "햏", "갂갃"} & korean.COMMON_SYLLABLES
+
+
+def test_analyse_reads_a_batch_as_single_texts() -> None:
+    texts = ["나는 학교에 간다.", "", "비가 옵니다."]
+    together = korean.analyse(texts)
+    assert [one.score for one in together] == [korean.analyse([text])[0].score for text in texts]
+    assert [korean.level_of(one.morphemes) for one in together] == ["해라체", None, "하십시오체"]
+    assert korean.analyse([]) == []
+    one, other = korean.analyse(["나무는 크다.", "나무은 크다."])
+    assert one.score > other.score
+
+
+def test_hangul_share_leaves_digits_and_marks_out() -> None:
+    assert korean.hangul_share("가나 ab 12!") == 0.5
+    assert korean.hangul_share("ㅋㅋ") == 1.0
+    assert korean.hangul_share("漢字 가나") == 0.5
+    assert korean.hangul_share("... 12") is None
