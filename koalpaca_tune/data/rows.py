@@ -21,8 +21,9 @@ class Row:
     """One row of a file, as it stands there: column names and values.
 
     Attributes:
-        origin: `file:line` (`file[index]` in a JSON list), of the line where the row starts.
-        values: column name -> value, in the file's order.
+        origin: `file:line` of the line where the row starts; `file[index]` in a JSON list, a Parquet file
+            and a set, from 0; `file!sheet:row` in a workbook.
+        values: column name -> value, in the file's order. Text in CSV and workbooks; plain Python else.
     """
 
     origin: str
@@ -50,7 +51,7 @@ class Rejected:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A value that JSON in UTF-8 can hold: undecodable bytes spelt `\\xNN`, NaN and infinities as words."""
+    """A value that JSON in UTF-8 can hold: undecodable bytes spelt `\\xNN`, NaN, infinities and dates as words."""
     if isinstance(value, str):
         return readable(value)
     if depth > _DEEPEST:
@@ -61,7 +62,12 @@ def plain(value: Any, depth: int = 0) -> Any:
         return [plain(inner, depth + 1) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    if isinstance(value, bytes):
+        return f"({len(value):,} bytes)"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    # what only a Parquet file holds: a date, a decimal
+    return readable(str(value))
 
 
 def place(path: Path) -> str:

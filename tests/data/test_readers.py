@@ -88,6 +88,7 @@ def test_delimiters(write: Write) -> None:
         ("c.csv", "질문\t답변\n가\t나\n", "tab"),
         ("d.tsv", "질문\t답변\n가\t나\n", "tab"),
         ("e.csv", '"질문",답변,"a;b;c;d"\n가,나,다\n', "comma"),
+        ("g.csv", "질문|답변\n가|나\n", "pipe"),
         ("f.csv", "질문;답변;비고(a, b, c, d, e)\n가;나;다\n", "semicolon"),
     ]:
         opened = read(write(name, text))
@@ -105,6 +106,47 @@ def test_rows_are_numbered_by_the_line_where_they_start(write: Write) -> None:
         ("m.csv:7", {"질문": "하나", "답변": "둘"}),
         ("m.csv:8", {"질문": 'a "b" c', "답변": "d"}),
     ]
+
+
+def test_mixed_line_ends(write: Write) -> None:
+    items = list(read(write("m.csv", '질문,답변\r\n가,나\n다,라\r마,"바\r사"\n\r\n아,자')).rows)
+    assert [(item.origin, dict(item.values)) for item in items if isinstance(item, Row)] == [
+        ("m.csv:2", {"질문": "가", "답변": "나"}),
+        ("m.csv:3", {"질문": "다", "답변": "라"}),
+        ("m.csv:4", {"질문": "마", "답변": "바\r사"}),
+        ("m.csv:7", {"질문": "아", "답변": "자"}),
+    ]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 17])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949", "utf-16"])
+def test_where_the_pieces_of_a_file_end_does_not_matter(
+    write: Write, monkeypatch: pytest.MonkeyPatch, block: int, encoding: str
+) -> None:
+    text = '질문,답변\r\n"두\r\n줄",나\r다,라\n\r\n"한글 ""따옴표""",마\r\n'
+    table, lines = write("m.csv", text, encoding), write("m.jsonl", '{"q": "가\\r"}\r\n\n{"q": 1}', encoding)
+    expected = [list(read(path).rows) for path in (table, lines)]
+    assert [len(rows) for rows in expected] == [3, 2]
+    monkeypatch.setattr(encodings, "_BLOCK", block)
+    assert [list(read(path).rows) for path in (table, lines)] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [("long.csv", "\n"), ("long.csv", "\r\n"), ("long.csv", "\r"), ("long.jsonl", "\n"), ("long.jsonl", "\r\n")],
+)
+def test_rows_after_a_long_line_keep_their_numbers(
+    write: Write, monkeypatch: pytest.MonkeyPatch, name: str, end: str
+) -> None:
+    monkeypatch.setattr(encodings, "MAX_ROW", 60)
+    row = "{0},나" if name == "long.csv" else '{{"질문": "{0}"}}'
+    texts = [row.format(text) for text in ("가", "다" * 500, "마", "바" * 61, "사")]
+    head = ["질문,답변"] if name == "long.csv" else []
+    for block in (1, 7, 64, 4096):
+        monkeypatch.setattr(encodings, "_BLOCK", block)
+        found = codes(write(name, end.join([*head, *texts])))
+        assert [code for _, code in found] == ["ok", "row-size", "ok", "row-size", "ok"]
+        assert [int(number) for number, _ in found] == list(range(1 + len(head), 6 + len(head)))
 
 
 def test_old_mac_line_ends(write: Write) -> None:
@@ -227,7 +269,7 @@ BAD_FILES = {
     "binary.csv": (bytes(range(1, 256)) * 9, "file-encoding"),
     "book.csv": (b"PK\x03\x04" + b"x" * 100, "file-binary"),
     "packed.jsonl": (b"\x1f\x8b\x08" + b"x" * 100, "file-binary"),
-    "book.xlsx": (b"PK\x03\x04", "file-suffix"),
+    "book.xlsx": (b"PK\x03\x04", "file-workbook"),
     "nosuffix": (b"a,b", "file-suffix"),
     "twice.csv": (b"Q,q,A\n1,2,3\n", "table-header"),
     "quote.csv": ('"질문,답변\n가,나\n'.encode(), "table-header"),
@@ -265,4 +307,5 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_every_suffix_has_a_format() -> None:
-    assert set(readers.SUFFIXES.values()) == set(readers.FORMATS)
+    # a web page is known by its content
+    assert {*readers.SUFFIXES.values(), "html"} == set(readers.FORMATS)
