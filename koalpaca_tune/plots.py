@@ -117,12 +117,26 @@ def histogram(
     ylabel: str,
     *,
     bins: int = 30,
+    weights: Sequence[float] | None = None,
+    mark: tuple[float, str] | None = None,
     width: float = 7.2,
     height: float = 2.8,
 ) -> str:
-    """How often each range of values occurs."""
+    """How often each range of values occurs.
+
+    Args:
+        weights: how often each value stands for, when values are given once each.
+        mark: a value that is marked by a line, and what to write beside it.
+    """
     with _figure(title, width, height, left=0.75) as page:
-        page.axes.hist(list(values), bins=bins, color=COLOURS[0], alpha=0.9)
+        page.axes.hist(list(values), bins=bins, weights=weights, color=COLOURS[0], alpha=0.9)
+        if mark:
+            page.axes.axvline(mark[0], color=BAD, lw=1.4)
+            page.axes.margins(y=0.18)  # room for the words
+            at = page.axes.get_xaxis_transform()
+            page.axes.annotate(
+                mark[1], (mark[0], 1), (-4, -2), at, "offset points", color=BAD, ha="right", va="top", size=9
+            )
         page.axes.set_xlabel(xlabel)
         page.axes.set_ylabel(ylabel)
     return page.svg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -12,7 +13,7 @@ from koalpaca_tune.tokens.vocabulary import Vocabulary
 
 
 def load(path: str, revision: str | None = None) -> Vocabulary:
-    """Loads the tokenizer of a base (torch is not needed).
+    """Loads the tokenizer of a base, or of a folder with no more than a tokenizer (torch is not needed).
 
     Raises:
         KoalpacaError: missing (base-load), not a fast tokenizer or without EOS (tokenizer-kind).
@@ -26,10 +27,16 @@ def load_pretrained(path: str, revision: str | None = None) -> Any:
 
     try:
         return transformers.AutoTokenizer.from_pretrained(
-            locate(path), revision=revision, use_fast=True, trust_remote_code=False
+            path if _is_bare(path) else locate(path), revision=revision, use_fast=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise hub_error(error, path) from error
+
+
+def _is_bare(path: str) -> bool:
+    """Whether it is a folder with a tokenizer and no model."""
+    folder = Path(path)
+    return (folder / "tokenizer.json").is_file() and not (folder / "config.json").is_file()
 
 
 def vocabulary(tokenizer: Any, name: str) -> Vocabulary:
@@ -52,7 +59,14 @@ def vocabulary(tokenizer: Any, name: str) -> Vocabulary:
             fix="The base needs its tokenizer.json.",
         )
     if tokenizer.eos_token is None:
-        raise KoalpacaError("tokenizer-kind", "the tokenizer has no EOS token, so no answer could end.", where=name)
+        specials = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        raise KoalpacaError(
+            "tokenizer-kind",
+            "the tokenizer has no EOS token, so no answer could end.",
+            where=name,
+            fix='Name it in the folder\'s special_tokens_map.json: {"eos_token": ...}. '
+            f"Special tokens it has: {', '.join(specials[:8]) or 'none'}.",
+        )
     bos = tokenizer.bos_token
     first = backend.encode("가").ids[:1]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
