@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from koalpaca_tune.cli import sources as described
+from koalpaca_tune.cli import tokens as token_report
 from koalpaca_tune.errors import KoalpacaError
 
 SAMPLES = ("chat.csv", "tasks.jsonl", "dialogues.jsonl")
@@ -22,101 +25,169 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--samples", is_flag=True, help="함께 제공되는 예시 데이터를 씀 (use the shipped samples).")
+@click.argument("files", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="결과 폴더 (folder for the result).")
+@click.option("--samples", is_flag=True, help="함께 제공되는 예시 데이터를 씀 (use the shipped samples).")
 @click.option(
-    "--valid-share", default=0.1, show_default=True, help="검증에 쓸 비율 (share kept for validation, 0 to 1)."
+    "--preparation", "file", type=click.Path(path_type=Path), help="준비 파일, YAML (a preparation of your own)."
 )
-@click.option("--shape", help="레코드 모양; 없으면 열 이름으로 알아냄 (record shape; guessed from the columns).")
-@click.option("--encoding", help="글자 인코딩; 없으면 알아냄 (encoding; found out when not given).")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="그 값 하나를 바꿈 (one of its keys).")
+@click.option("--valid-share", type=float, help="검증에 쓸 비율, 기본 0.1 (share kept for validation, 0 to 1).")
+@click.option("--shape", help="FILE들의 레코드 모양; 없으면 알아냄 (record shape of FILES; guessed).")
+@click.option("--encoding", help="FILE들의 글자 인코딩; 없으면 알아냄 (encoding of FILES; found out).")
+@click.option(
+    "--column", multiple=True, metavar="뜻=열", help="열의 뜻: question=문의내용 answer=답글 (what a column means)."
+)
+@click.option("--licence", help="FILE들의 라이선스, 예: CC-BY-4.0 (licence of FILES; unknown when not given).")
+@click.option("--data-root", help="공개 데이터 폴더: source:와 평가 문항 (local public sets).")
+@click.option("--workers", type=click.IntRange(1), help="프로세스 수; 없으면 코어 수 (processes; else one a core).")
 @click.option("--overwrite", is_flag=True, help="이미 있는 결과를 바꿈 (replace an earlier result).")
 def prepare(
-    files: tuple[Path, ...],
-    samples: bool,
+    files: tuple[str, ...],
     out: Path,
-    valid_share: float,
+    samples: bool,
+    file: Path | None,
+    overrides: tuple[str, ...],
+    valid_share: float | None,
     shape: str | None,
     encoding: str | None,
+    column: tuple[str, ...],
+    licence: str | None,
+    data_root: str | None,
+    workers: int | None,
     overwrite: bool,
 ) -> None:
-    """FILE들을 읽어 train.jsonl, valid.jsonl과 보고서를 만듦 (CSV, TSV, JSON, JSONL).
+    """FILE들을 읽어 train.jsonl, valid.jsonl과 보고서를 만듦.
+
+    FILE: CSV, TSV, 엑셀, JSON, JSONL, Parquet(gzip, zstd도), 데이터셋 폴더, hf:user/name, source:name.
 
     \b
     예 (example):
       koalpaca data prepare 상담.csv more.jsonl --out prepared
     """
-    if not files and not samples:
-        raise click.UsageError("파일이 없습니다 (no file given). 예: koalpaca data prepare my.csv --out prepared")
-    from koalpaca_tune import resources
-    from koalpaca_tune.cli.show import bar, done, table
-    from koalpaca_tune.data.prepare import prepare as run
-    from koalpaca_tune.data.report import REASONS, STEPS
+    import os
 
+    from koalpaca_tune import resources
+    from koalpaca_tune.cli import prepared
+    from koalpaca_tune.cli.show import bar
+    from koalpaca_tune.config import load
+    from koalpaca_tune.config.preparation import Input
+    from koalpaca_tune.runs.prepare import prepare as run
+
+    given = list(overrides)
+    if valid_share is not None:
+        given.append(f"valid_share={valid_share}")
+    if data_root is not None:
+        given.append(f"data_root={json.dumps(data_root)}")
+    chosen = load.preparation(file, given)
+    named = [str(resources.DATA / "samples" / name) for name in SAMPLES if samples]
+    columns = _columns(column)
+    added = [Input(path=path) for path in named]
+    added += [Input(path=path, shape=shape, encoding=encoding, columns=columns, licence=licence) for path in files]
+    if not (chosen.inputs or added):
+        raise click.UsageError("파일이 없습니다 (no file given). 예: koalpaca data prepare my.csv --out prepared")
+    if (shape or encoding or columns or licence) and not files:
+        raise click.UsageError("--shape, --encoding, --column, --licence는 FILE에 쓰입니다 (they need a FILE).")
     with bar("읽기 (read)") as update:
         report = run(
-            [*(resources.DATA / "samples" / name for name in SAMPLES if samples), *files],
+            chosen.model_copy(update={"inputs": [*chosen.inputs, *added]}),
             out,
-            valid_share=valid_share,
-            shape=shape,
-            encoding=encoding,
             overwrite=overwrite,
-            progress=lambda name, rows: update(rows, None, name=name),
+            workers=workers or os.cpu_count() or 1,
+            progress=lambda name, rows: update(rows, None, name=STAGES[name]),
         )
-    for file in report.files:
-        read_as = ", ".join(filter(None, (file.format, file.encoding, file.delimiter, f"shape {file.shape}")))
-        table(
-            file.name,
-            [
-                ("읽은 방법 (read as)", read_as),
-                ("열 (columns)", ", ".join(file.columns)),
-                ("쓰지 않은 열 (unused)", ", ".join(file.unused) or None),
-                ("행 (rows)", file.rows),
-            ],
-        )
-    table(
-        "단계마다 (stages)",
-        [
-            ("읽은 행 (rows)", report.rows),
-            *((f"제외: {REASONS[code]} ({code})", count) for code, count in report.rejected.items()),
-            *((f"고침: {STEPS[step]} ({step})", count) for step, count in report.cleaned.items()),
-            ("중복 (duplicates)", report.duplicates),
-            ("답이 여럿인 질문 (conflicting)", report.conflicting_questions),
-            ("학습 (train)", report.train),
-            ("검증 (valid)", report.valid),
-        ],
-    )
-    done(f"학습 (train): {out / 'train.jsonl'}")
-    done(f"검증 (valid): {out / 'valid.jsonl'}")
-    done(f"보고서 (report): {out / 'report.html'}")
+    prepared.show(report, out)
+
+
+STAGES = {"read": "읽기 (read)", "compare": "견주기 (compare)", "write": "쓰기 (write)"}
+
+
+def _columns(column: tuple[str, ...]) -> dict[str, str] | None:
+    columns: dict[str, str] = {}
+    for text in column:
+        meaning, equals, name = text.partition("=")
+        if not equals or not name:
+            raise KoalpacaError(
+                "override", f"'{text}' is not 뜻=열.", where="--column", fix="Example: --column question=문의내용"
+            )
+        columns[meaning.strip()] = name.strip()
+    return columns or None
+
+
+@data.command()
+def preparation() -> None:
+    """준비 파일의 모든 값과 설명 (every key of a preparation, explained; a start for a file of your own).
+
+    \b
+    예 (example):
+      koalpaca data preparation > my-preparation.yaml
+    """
+    from koalpaca_tune.config import load
+    from koalpaca_tune.config.preparation import Preparation
+
+    click.echo(load.explained(Preparation()))
 
 
 @data.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--base", default="embedded", show_default=True, help="토크나이저를 가져올 모델 (whose tokenizer).")
-@click.option("--template", default="koalpaca", show_default=True, help="프롬프트 템플릿 (prompt template).")
-@click.option("--count", default=3, show_default=True, type=click.IntRange(1), help="몇 개 (how many examples).")
+@click.option("--count", type=click.IntRange(1), help="몇 개를 찍음; 없으면 넘겨 봄 (print so many; else page).")
 @click.option("--skip", default=0, show_default=True, type=click.IntRange(0), help="앞에서 건너뛸 수 (skip first).")
-def look(file: Path, base: str, template: str, count: int, skip: int) -> None:
-    """예시를 토큰으로 보여 줌: 배우는 토큰은 초록 (examples with the learned tokens coloured).
+@click.option("--grep", metavar="글", help="이 글이 든 것만, 대소문자 무시 (only what contains this text).")
+@click.option("--source", help="이 출처만 (only this source).")
+@click.option("--origin", metavar="FILE[:ROW]", help="이 파일이나 행에서 온 것만 (only from this file or row).")
+@click.option("--id", "id_", help="이 id만, 앞부분만 적어도 됨 (only this id, or ids that begin so).")
+@click.option("--reason", help="rejected.jsonl에서 이 이유만 (only rejected for this reason).")
+@click.option("--sort-by", metavar="SIGNAL", help="품질 신호가 나쁜 것부터 (by a quality signal, worst first).")
+@click.option("--reverse", is_flag=True, help="--sort-by를 거꾸로, 좋은 것부터 (best first).")
+@click.option("--shuffle", type=int, metavar="SEED", help="섞어서; 같은 수면 같은 순서 (shuffled by this seed).")
+@click.option("--tokens", is_flag=True, help="토큰으로: 배우는 토큰은 초록 (as tokens, the learned ones green).")
+@click.option("--base", help="누구의 토크나이저, 기본 embedded; --tokens를 켬 (whose tokenizer; turns it on).")
+@click.option("--template", help="프롬프트 템플릿, 기본 koalpaca; --tokens를 켬 (template; turns it on).")
+def look(
+    file: Path,
+    count: int | None,
+    skip: int,
+    grep: str | None,
+    source: str | None,
+    origin: str | None,
+    id_: str | None,
+    reason: str | None,
+    sort_by: str | None,
+    reverse: bool,
+    shuffle: int | None,
+    tokens: bool,
+    base: str | None,
+    template: str | None,
+) -> None:
+    """기록을 읽음: train.jsonl, rejected.jsonl, 그 밖의 파일 (reads records on the terminal).
+
+    화면에서는 넘겨 봅니다: n 다음, p 이전, /글 찾기, 숫자 이동, t 토큰, q 끝.
 
     \b
     예 (example):
-      koalpaca data look prepared/train.jsonl --base EleutherAI/polyglot-ko-12.8b
+      koalpaca data look prepared/train.jsonl
+      koalpaca data look prepared/rejected.jsonl --reason row-empty
+      koalpaca data look prepared/train.jsonl --base EleutherAI/polyglot-ko-12.8b --count 5
     """
-    from itertools import islice
+    from koalpaca_tune.cli import viewer
+    from koalpaca_tune.cli.entries import Filter
 
-    from koalpaca_tune.cli import look as show
-    from koalpaca_tune.data.load import conversations
-    from koalpaca_tune.models import tokenizer
-    from koalpaca_tune.tokens.encode import Encoder
+    if shuffle is not None and sort_by is not None:
+        raise click.UsageError("--shuffle과 --sort-by는 함께 쓸 수 없습니다 (choose one).")
+    if reverse and sort_by is None:
+        raise click.UsageError("--reverse는 --sort-by와 함께 씁니다 (it goes with --sort-by).")
+    viewer.show(
+        file,
+        Filter(grep, source, origin, id_, reason),
+        viewer.Order(shuffle, sort_by, reverse),
+        count=count,
+        skip=skip,
+        tokens=tokens or base is not None or template is not None,
+        base=base or "embedded",
+        template=template or "koalpaca",
+    )
 
-    vocabulary = tokenizer.load(base)
-    encoder = Encoder(vocabulary, vocabulary.template(template))
-    chosen = list(islice(conversations(file), skip, skip + count))
-    if not chosen:
-        raise KoalpacaError(
-            "look-nothing", f"there are no more than {skip} records.", where=str(file), fix="Lower --skip."
-        )
-    for encoded in encoder.conversations(chosen):
-        show.example(encoded, encoder)
+
+data.add_command(token_report.tokens)
+data.add_command(described.sources)
+data.add_command(described.source)

@@ -11,8 +11,9 @@ import yaml
 
 from koalpaca_tune import resources
 from koalpaca_tune.config import document as doc
-from koalpaca_tune.config.check import check, keys
+from koalpaca_tune.config.check import Strict, check, keys
 from koalpaca_tune.config.document import Document, dot
+from koalpaca_tune.config.preparation import Preparation
 from koalpaca_tune.config.recipe import Quantization, Recipe
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
@@ -72,15 +73,29 @@ def load(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return check(Recipe, override(document, overrides))
 
 
-def override(document: Document, overrides: Sequence[str]) -> Document:
-    """A document with dotted keys set; their positions read `key=value`."""
+def preparation(path: Path | None, overrides: Sequence[str] = ()) -> Preparation:
+    """Reads, overrides and checks a preparation; without a file, all defaults.
+
+    Args:
+        path: a YAML file, or None.
+        overrides: `duplicates.threshold=0.9`; the value is YAML.
+
+    Raises:
+        KoalpacaError: every problem of file and overrides at once.
+    """
+    document = read(path) if path else doc.parse("{}", "command line")
+    return check(Preparation, override(document, overrides, Preparation))
+
+
+def override(document: Document, overrides: Sequence[str], model: type[Strict] = Recipe) -> Document:
+    """A document with dotted keys of its model set; their positions read `key=value`."""
     if not overrides or not isinstance(document.value, dict):
         return document
     value = _copy(document.value)
     marks, key_marks, plain = dict(document.marks), dict(document.key_marks), dict(document.plain)
     inherited = dict(document.problems)
     problems: list[Problem] = []
-    known = list(keys(Recipe))
+    known = list(keys(model))
     seen: set[str] = set()
     for text in overrides:
         key, equals, raw = text.partition("=")
@@ -144,7 +159,20 @@ def _copy(value: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML that `load` reads back to the same recipe."""
+def dump(recipe: Recipe | Preparation) -> str:
+    """The resolved recipe (or preparation) as YAML that reads back to the same."""
     text: str = yaml.safe_dump(recipe.model_dump(), allow_unicode=True, sort_keys=False)
     return text
+
+
+def explained(model: Strict, indent: str = "") -> str:
+    """Every key of a model with its value, each under the sentence that describes it, as YAML."""
+    lines: list[str] = []
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, Strict):
+            lines += ["", f"{indent}# {type(value).__doc__}", f"{indent}{name}:", explained(value, indent + "  ")]
+        else:
+            written = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=1000)
+            lines += [f"{indent}# {info.description}", f"{indent}{name}: {written.removesuffix(chr(10)).removesuffix('...').strip()}"]
+    return "\n".join(lines)

@@ -25,4 +25,3 @@ class Contamination(Strict):
 
     drop: bool = Field(True, description="Leave such records out; false: only report them.")
     tasks: list[str] | None = Field(None, description="Tasks to protect; null: all whose items can be read.")
-    data_root: str | None = Field(None, description="Folder of the local benchmark files (as --data-root of eval).")

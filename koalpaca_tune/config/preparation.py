@@ -18,6 +18,9 @@ class Input(Strict):
     path: str = Field(description="File, dataset folder, hf:user/name on the Hub, or source:name (data/sources).")
     name: str | None = Field(None, description="Source name of its records; null: the file's name.")
     shape: str | None = Field(None, description="Record shape; null: guessed from the columns, and said.")
+    columns: dict[str, str] | None = Field(
+        None, description="What the columns mean, in place of a shape: {question: 문의내용, answer: 답글}."
+    )
     encoding: str | None = Field(None, description="Of text files; null: found out, and said.")
     sheet: str | None = Field(None, description="Of an Excel file; null: the first.")
     config: str | None = Field(None, description="Configuration of a set on the Hub.")
@@ -25,7 +28,9 @@ class Input(Strict):
     revision: str | None = Field(None, description="Commit of a set on the Hub; null: the newest, and said.")
     licence: str | None = Field(None, description="SPDX name; null: what data/sources knows, or unknown.")
     weight: Annotated[float, Field(gt=0.0, le=100.0)] = Field(
-        1.0, description="0.5: half of its records, by stable hash; 2: each twice in the training set."
+        1.0,
+        description="0.5: half of its records, by stable hash; 2: each twice in the training set. "
+        "Weight and cap hold for each part of a source:name.",
     )
     cap: Annotated[int, Field(gt=0)] | None = Field(None, description="Most records taken, by stable hash.")
 
@@ -34,6 +39,9 @@ class Preparation(Strict):
     """Everything between the files and train.jsonl."""
 
     inputs: list[Input] = Field(default_factory=list, description="Where the records come from, in this order.")
+    data_root: str | None = Field(
+        None, description="Folder of local public sets: for source:name, and for tasks to protect (as of eval)."
+    )
     on_error: Literal["continue", "stop"] = Field(
         "continue", description="A broken row: set aside in rejected.jsonl, or an error."
     )

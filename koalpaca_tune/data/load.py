@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 from koalpaca_tune.data.cleaning.clean import clean
@@ -32,18 +33,20 @@ def conversations(path: Path, rejected: Callable[[Rejected], None] | None = None
     opened = readers.read(path, name=place(path))
     # an evaluation or an older version may add keys; these four make a prepared file
     prepared = set(opened.columns) >= _PREPARED
-    shape, _ = shapes.guess(opened.columns, place(path))
+    first = list(islice(opened.rows, shapes.SAMPLE))
+    sample = [row for row in first if isinstance(row, Row)]
+    shape, _ = shapes.guess(opened.columns, place(path), rows=sample)
     source = place(Path(path.stem))
     count = 0
-    for item in opened.rows:
-        made = _prepared(item) if prepared else _other(item, shape, source)
-        if isinstance(made, Conversation):
-            count += 1
-            yield made
-        elif rejected is None or prepared:
-            raise _broken(made, prepared)
-        else:
-            rejected(made)
+    for item in chain(first, opened.rows):
+        for made in [_prepared(item)] if prepared else _other(item, shape, source):
+            if isinstance(made, Conversation):
+                count += 1
+                yield made
+            elif rejected is None or prepared:
+                raise _broken(made, prepared)
+            else:
+                rejected(made)
     if not count:
         raise KoalpacaError(
             "data-nothing-left",
@@ -57,21 +60,29 @@ def _prepared(item: Row | Rejected) -> Conversation | Rejected:
     if isinstance(item, Rejected):
         return item
     try:
-        conversation = Conversation.from_dict(item.values, item.origin)
-        cleaned, _ = clean(conversation)
+        # what its preparation cleaned is clean: here it is checked and left as it is
+        return clean(Conversation.from_dict(item.values, item.origin), ()).conversation
     except KoalpacaError as error:
         return Rejected(item.origin, error.problems[0], item.values)
-    return cleaned
 
 
-def _other(item: Row | Rejected, shape: str, source: str) -> Conversation | Rejected:
+def _other(item: Row | Rejected, shape: str, source: str) -> Iterator[Conversation | Rejected]:
     if isinstance(item, Rejected):
-        return item
+        yield item
+        return
     try:
-        cleaned, _ = clean(shapes.SHAPES[shape](item))
+        made = shapes.SHAPES[shape](item)
     except KoalpacaError as error:
-        return Rejected(item.origin, error.problems[0], item.values)
-    return replace(cleaned, source=source)
+        yield Rejected(item.origin, error.problems[0], item.values)
+        return
+    for one in made if isinstance(made, tuple) else (made,):
+        if isinstance(one, Rejected):
+            yield one
+            continue
+        try:
+            yield replace(clean(one).conversation, source=source)
+        except KoalpacaError as error:
+            yield Rejected(one.origin, error.problems[0], item.values)
 
 
 def _broken(row: Rejected, prepared: bool) -> KoalpacaError:

@@ -1,23 +1,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from koalpaca_tune.config.preparation import Input, Preparation
 from koalpaca_tune.data.load import conversations
 from koalpaca_tune.data.prepare import prepare
+from koalpaca_tune.data.report import Report
 from koalpaca_tune.data.rows import Rejected
 from koalpaca_tune.errors import KoalpacaError
 
 Write = Callable[..., Path]
 
+
+def run(files: Sequence[Path], out: Path, *, valid_share: float) -> Report:
+    inputs = [Input(path=str(path)) for path in files]
+    return prepare(Preparation(inputs=inputs, valid_share=valid_share), out)
+
+
 CSV = "질문,답변\n하나?, 하나.\n둘?,둘.\n셋?,셋.\n"
 
 
 def test_prepared_files_keep_origin_and_source(write: Write, tmp_path: Path) -> None:
-    prepare([write("chat.csv", CSV)], tmp_path / "out", valid_share=0.4)
+    run([write("chat.csv", CSV)], tmp_path / "out", valid_share=0.4)
     made = [*conversations(tmp_path / "out" / "train.jsonl"), *conversations(tmp_path / "out" / "valid.jsonl")]
     assert sorted(made, key=lambda record: record.origin) == [
         record for record in sorted(made, key=lambda record: record.origin)
@@ -57,7 +65,7 @@ def test_a_broken_row_is_an_error_unless_someone_takes_it(write: Write) -> None:
 def test_a_broken_row_in_a_prepared_file_is_an_error_at_its_line(
     write: Write, tmp_path: Path, line: str, code: str
 ) -> None:
-    prepare([write("chat.csv", CSV)], tmp_path / "out", valid_share=0.4)
+    run([write("chat.csv", CSV)], tmp_path / "out", valid_share=0.4)
     train = (tmp_path / "out" / "train.jsonl").read_text("utf-8")
     count = train.count("\n")
     path = write("edited.jsonl", train + line)

@@ -160,6 +160,7 @@ class _Draft:
         values["question-hangul"] = _least(values["question-hangul"], korean.hangul_share(turn.content))
         if translation.missing_input(turn, answered_before=not first):
             self._flag("missing-input", turn.content)
+        self._count("garbled", scripts.strange(turn.content, "").garbled)
         self._count("placeholders", translation.placeholders(turn.content))
         if turn.context is not None:
             self._count("placeholders", translation.placeholders(turn.context))
