@@ -148,7 +148,8 @@ def _print(viewer: Viewer, count: int, tokens: bool) -> None:
             # a pipe gets the lines as they are
             console.print(viewer.text(at), soft_wrap=not console.is_terminal)
         elif one.conversation is None or one.reason:
-            raise KoalpacaError(one.reason, one.what, where=one.origin, fix="Prepare the data again.")
+            code = one.reason
+            raise KoalpacaError(code, one.what, where=one.origin, fix="Prepare the data again.")
         else:
             for encoded in viewer.encoder.conversations([one.conversation]):
                 look.example(encoded, viewer.encoder)

@@ -171,8 +171,14 @@ def explained(model: Strict, indent: str = "") -> str:
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, Strict):
-            lines += ["", f"{indent}# {type(value).__doc__}", f"{indent}{name}:", explained(value, indent + "  ")]
+            about = (type(value).__doc__ or "").splitlines()[0]
+            lines += ["", f"{indent}# {about}", f"{indent}{name}:", explained(value, indent + "  ")]
         else:
-            written = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=1000)
-            lines += [f"{indent}# {info.description}", f"{indent}{name}: {written.removesuffix(chr(10)).removesuffix('...').strip()}"]
+            lines += [f"{indent}# {info.description}", indent + _line(name, value)]
     return "\n".join(lines)
+
+
+def _line(name: str, value: Any) -> str:
+    flow = None if isinstance(value, list) else False
+    text: str = yaml.safe_dump({name: value}, allow_unicode=True, default_flow_style=flow, width=1000)
+    return text.rstrip("\n")

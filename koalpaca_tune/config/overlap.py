@@ -16,7 +16,8 @@ class Duplicates(Strict):
         "near", description="The widest sense of 'the same' that is dropped; each includes the ones before it."
     )
     threshold: Annotated[float, Field(ge=0.5, lt=1.0)] = Field(
-        0.8, description="Near duplicates share at least this much (Jaccard) of their character n-grams."
+        0.8,
+        description="Near duplicates share at least this much (Jaccard) of their pairs of neighbouring characters.",
     )
 
 
