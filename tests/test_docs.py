@@ -12,6 +12,7 @@ import pytest
 
 from koalpaca_tune.cli.main import cli
 from koalpaca_tune.config.check import keys
+from koalpaca_tune.config.preparation import Input, Preparation
 from koalpaca_tune.config.recipe import Recipe
 
 TOP = Path(__file__).resolve().parent.parent
@@ -69,6 +70,15 @@ def test_every_recipe_key_is_described_and_no_other(name: str) -> None:
     assert [key for key in keys(Recipe) if f"`{key}`" not in text] == []
     named = set(re.findall(r"^\|\s*`([a-z0-9_.]+)`\s*\|", text, re.MULTILINE))
     assert named <= set(keys(Recipe)), "a key that there is no longer"
+
+
+@pytest.mark.parametrize("name", ["docs/ko/data.md", "docs/en/data.md"])
+def test_every_key_of_a_preparation_is_described_and_no_other(name: str) -> None:
+    text = page(name)
+    named = re.findall(r"^\|\s*`([a-z0-9_.]+)`\s*\|[^|]*\|[^|]*\|$", text, re.MULTILINE)
+    assert sorted(key for key in named if key in keys(Preparation)) == sorted(keys(Preparation))
+    assert [key for key in named if "." in key and key not in keys(Preparation)] == []
+    assert [key for key in keys(Input) if f"`{key}`" not in text] == []
 
 
 def paths(command: click.Command, path: str = "koalpaca") -> Iterator[str]:
