@@ -11,8 +11,6 @@ from koalpaca_tune.cli import sources as described
 from koalpaca_tune.cli import tokens as token_report
 from koalpaca_tune.errors import KoalpacaError
 
-SAMPLES = ("chat.csv", "tasks.jsonl", "dialogues.jsonl")
-
 
 @click.group()
 def data() -> None:
@@ -67,7 +65,6 @@ def prepare(
     """
     import os
 
-    from koalpaca_tune import resources
     from koalpaca_tune.cli import prepared
     from koalpaca_tune.cli.show import bar
     from koalpaca_tune.config import load
@@ -80,9 +77,8 @@ def prepare(
     if data_root is not None:
         given.append(f"data_root={json.dumps(data_root)}")
     chosen = load.preparation(file, given)
-    named = [str(resources.DATA / "samples" / name) for name in SAMPLES if samples]
     columns = _columns(column)
-    added = [Input(path=path) for path in named]
+    added = [Input(path="source:samples")] if samples else []
     added += [Input(path=path, shape=shape, encoding=encoding, columns=columns, licence=licence) for path in files]
     if not (chosen.inputs or added):
         raise click.UsageError("파일이 없습니다 (no file given). 예: koalpaca data prepare my.csv --out prepared")

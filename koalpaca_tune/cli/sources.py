@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -36,7 +36,9 @@ def sources() -> None:
 
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("이름", "라이선스", "상업적 이용", "기록", "어디서"):
-        shown.add_column(name, justify="right" if name == "기록" else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if name == "기록" else "left"
+        # a name is typed again after source:, so it stays in one piece
+        shown.add_column(name, justify=justify, overflow="fold", no_wrap=name == "이름")
     for name in described.names():
         source = described.load(name)
         size = "-" if source.records is None else f"{source.records:,}"

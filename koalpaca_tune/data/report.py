@@ -234,4 +234,11 @@ def notes(report: Report) -> list[str]:
         said.append("행의 10% 넘게 쓸 수 없었습니다. rejected.jsonl에서 이유를 먼저 확인하세요.")
     if "nfc" in report.cleaned:
         said.append("자모로 풀린(NFD) 글자가 있었습니다. 풀린 채로 학습하면 토큰이 몇 배로 늘어납니다.")
-    return said + [warning.ko for warning in licences.warnings(report.sources)]
+    own = [source["name"] for source in report.sources if source["set"] is None and source["licence"] == "unknown"]
+    if own:
+        said.append(
+            f"라이선스를 적지 않은 파일({', '.join(dict.fromkeys(own))})은 모델 카드에 '알 수 없음'으로 남습니다. "
+            "--licence나 준비 파일의 licence로 적을 수 있습니다."
+        )
+    others = [source for source in report.sources if source["name"] not in own]
+    return said + [warning.ko for warning in licences.warnings(others)]
