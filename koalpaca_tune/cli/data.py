@@ -63,7 +63,8 @@ def prepare(
     예 (example):
       koalpaca data prepare 상담.csv more.jsonl --out prepared
     """
-    import os
+    import signal
+    import sys
 
     from koalpaca_tune.cli import prepared
     from koalpaca_tune.cli.show import bar
@@ -73,7 +74,8 @@ def prepare(
 
     given = list(overrides)
     if valid_share is not None:
-        given.append(f"valid_share={valid_share}")
+        # no exponent: 1e-05 is text to YAML
+        given.append(f"valid_share={valid_share:.15f}")
     if data_root is not None:
         given.append(f"data_root={json.dumps(data_root)}")
     chosen = load.preparation(file, given)
@@ -84,15 +86,26 @@ def prepare(
         raise click.UsageError("파일이 없습니다 (no file given). 예: koalpaca data prepare my.csv --out prepared")
     if (shape or encoding or columns or licence) and not files:
         raise click.UsageError("--shape, --encoding, --column, --licence는 FILE에 쓰입니다 (they need a FILE).")
+    # a scheduler ends it so: what was begun is cleared away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with bar("읽기 (read)") as update:
         report = run(
             chosen.model_copy(update={"inputs": [*chosen.inputs, *added]}),
             out,
             overwrite=overwrite,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or _workers(),
             progress=lambda name, rows: update(rows, None, name=STAGES[name]),
         )
     prepared.show(report, out)
+
+
+def _workers() -> int:
+    """One process for each core that this one may use; each holds about half a GiB, so not without end."""
+    import os
+
+    # macOS and Windows do not tell which cores a process may use
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 16)
 
 
 STAGES = {"read": "읽기 (read)", "compare": "견주기 (compare)", "write": "쓰기 (write)"}
@@ -105,6 +118,10 @@ def _columns(column: tuple[str, ...]) -> dict[str, str] | None:
         if not equals or not name:
             raise KoalpacaError(
                 "override", f"'{text}' is not 뜻=열.", where="--column", fix="Example: --column question=문의내용"
+            )
+        if meaning.strip() in columns:
+            raise KoalpacaError(
+                "override", f"'{meaning.strip()}' is given twice.", where="--column", fix="Keep one."
             )
         columns[meaning.strip()] = name.strip()
     return columns or None

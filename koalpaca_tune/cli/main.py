@@ -33,7 +33,9 @@ class Cli(click.Group):
             click.echo(f"설명: {', '.join(f'{ERRORS_PAGE}#{code}' for code in codes)}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("\n중단했습니다. 저장된 체크포인트는 그대로 있습니다. (interrupted)", err=True)
+            click.echo(
+                "\n중단했습니다. 저장된 것은 그대로 있습니다. (interrupted; what was saved is kept)", err=True
+            )
             ctx.exit(130)
         except BrokenPipeError:
             sys.stderr.close()

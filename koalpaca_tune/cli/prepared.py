@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.markup import escape
+
 from koalpaca_tune.cli.show import console, done, table
 from koalpaca_tune.data import pages, words
 from koalpaca_tune.data.report import Report, notes
+from koalpaca_tune.data.rows import readable
 
 
 def show(report: Report, out: Path) -> None:
     """Prints how each file was read, the counts of each stage, and where the results are."""
     for file in report.files:
         table(
-            file.name,
+            escape(readable(file.name)),
             [
                 ("읽은 방법 (read as)", pages.read_as(file)),
-                ("모양과 열 (shape)", f"{file.shape}: {', '.join(file.columns)}"),
-                ("쓰지 않은 열 (unused)", ", ".join(file.unused) or None),
+                ("모양과 열 (shape)", readable(f"{file.shape}: {', '.join(file.columns)}")),
+                ("쓰지 않은 열 (unused)", readable(", ".join(file.unused)) or None),
                 ("행 (rows)", file.rows),
                 ("남은 기록 (kept)", file.kept),
             ],
@@ -36,6 +39,7 @@ def show(report: Report, out: Path) -> None:
     )
     for note in notes(report):
         console.print(f"! {note}", style="yellow", markup=False, soft_wrap=True)
-    done(f"학습 (train): {out / 'train.jsonl'}")
-    done(f"검증 (valid): {out / 'valid.jsonl'}")
-    done(f"보고서 (report): {out / 'report.html'}")
+    folder = readable(str(out))
+    done(f"학습 (train): {folder}/train.jsonl")
+    done(f"검증 (valid): {folder}/valid.jsonl")
+    done(f"보고서 (report): {folder}/report.html")

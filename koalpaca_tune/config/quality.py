@@ -62,6 +62,6 @@ class Speech(Strict):
     """What to do with the speech level (존댓말, 반말) of answers."""
 
     keep: list[Literal["하십시오체", "해요체", "해체", "해라체"]] | None = Field(
-        None, description="Levels that an answer may have; null: all."
+        None, min_length=1, description="Levels that an answer may have; null: all."
     )
     label: bool = Field(False, description="Write each answer's level into the system turn.")

@@ -1,9 +1,9 @@
 """What needs all records at once: duplicates, caps and weights, and the division into training and validation.
 
 Every choice follows from the records' own texts and their order, by stable hashes: no random state. A
-record's side depends on the smallest question key of its group, the records whose questions, or whole
-texts, are the same or nearly the same. Rows added later join groups or make new ones; they can move a
-record only by coming near it.
+record's side depends on a hash of its group, the records whose questions, or whole texts, are the same or
+nearly the same. Rows added later join groups or make new ones; they can move a record only by coming near
+it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from koalpaca_tune.config.overlap import Duplicates
 from koalpaca_tune.config.preparation import Input
 from koalpaca_tune.data.overlap import near
+from koalpaca_tune.data.overlap.grams import mixed
 from koalpaca_tune.data.spool import Keys
 from koalpaca_tune.errors import KoalpacaError
 
@@ -151,7 +152,7 @@ def _groups(
     asked: NDArray[np.int64],
     left: NDArray[np.bool_],
 ) -> NDArray[np.uint64]:
-    """The smallest question key of each record's group.
+    """A hash of each record's group, from the smallest question key in it.
 
     Records are joined by an equal question, by a near question, and by a near text.
     """
@@ -174,7 +175,8 @@ def _groups(
     smallest = np.full(int(labels.max(initial=-1)) + 1, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(smallest, labels, questions[nodes])
     groups = questions.copy()
-    groups[nodes] = smallest[labels]
+    # hashed again: the smallest of many keys is small, and would put every large group into validation
+    groups[nodes] = mixed(smallest)[labels]
     return groups
 
 
@@ -185,9 +187,13 @@ def _split(groups: NDArray[np.uint64], states: NDArray[np.uint8], valid_share: f
     if len(different) < 2:
         count = int(left.sum())
         one = ", all with one question, or nearly the same one" if count > 1 else ""
+        repeated = int(np.isin(states, (State.EXACT, State.NORMALISED, State.NEAR)).sum())
+        mixed_out = int(np.isin(states, (State.WEIGHT, State.CAP)).sum())
+        beside = f"; {repeated:,} more repeat others" * bool(repeated)
+        beside += f"; weights and caps left out {mixed_out:,}" * bool(mixed_out)
         raise KoalpacaError(
             "split-too-few",
-            f"there {'is 1 usable record' if count == 1 else f'are {count} usable records'}{one}.",
+            f"there {'is 1 usable record' if count == 1 else f'are {count:,} usable records'}{one}{beside}.",
             fix="Training and validation need at least 2 different questions.",
         )
     smallest, largest = int(different[0]), int(different[-1])

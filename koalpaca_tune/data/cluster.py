@@ -2,7 +2,7 @@
 
     step = cluster.FirstPass(preparation, protected, Path("/shared/work"))
     SlurmPipelineExecutor(pipeline=[step], tasks=64, ...).run()      # or LocalPipelineExecutor
-    cluster.gather(preparation, Path("/shared/work"), Path("prepared"), tasks=64)
+    cluster.gather(preparation, Path("/shared/work"), Path("prepared"), tasks=64, protected=protected)
 
 Every task reads all rows and works on every n-th batch: reading is cheap, measuring is not. The second
 and third pass need all records at once, and one machine. The result is the same, byte for byte, as that
@@ -71,7 +71,8 @@ def gather(
     out: Path,
     *,
     tasks: int,
-    unprotected: Sequence[str] | None = (),
+    protected: Protected | None = None,
+    unread: Sequence[str] = (),
     overwrite: bool = False,
 ) -> Report:
     """The last two passes over the parts of all tasks.
@@ -81,7 +82,8 @@ def gather(
         work: the work folder of the first pass. It is left as it is.
         out: folder for the result.
         tasks: how many tasks there were.
-        unprotected: tasks whose items could not be read; None: nothing was held against the evaluation.
+        protected: as given to every task.
+        unread: tasks whose items could not be read, for the report.
         overwrite: as for `prepare`.
 
     Raises:
@@ -101,7 +103,7 @@ def gather(
     sources = inputs.open_all(preparation)
     gathered = Gathered([Part.load(folder) for folder in folders])
     with staging(out) as folder:
-        made = finish(preparation, sources, gathered, folder, unprotected)
+        made = finish(preparation, sources, gathered, folder, protected, unread)
         put_in_place(folder, out)
     return made
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from koalpaca_tune.config.preparation import Input, Preparation
 from koalpaca_tune.data import instructions, sources
@@ -14,8 +15,9 @@ from koalpaca_tune.data.reading.opened import Opened
 from koalpaca_tune.data.rows import Rejected, Row, place
 from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.data.sources import Use
-from koalpaca_tune.data.work import BATCH, Batch, Shaper
+from koalpaca_tune.data.work import BATCH, BATCH_CHARACTERS, Batch, Shaper
 from koalpaca_tune.errors import KoalpacaError, Problem
+from koalpaca_tune.records import Conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Plan:
         shape: a key of `shapes.SHAPES`, or the task of a described set.
         columns: meaning -> column, or None.
         described: name of the described set whose task it is, or None.
+        prepared: the rows are records of an earlier preparation, with origins and sources of their own.
         names: the file's columns.
         where: the file, for errors.
     """
@@ -35,6 +38,7 @@ class Plan:
     shape: str
     columns: Mapping[str, str] | None
     described: str | None
+    prepared: bool
     names: tuple[str, ...]
     where: str
 
@@ -42,9 +46,19 @@ class Plan:
         """What makes conversations of its rows."""
         if self.described is not None:
             return sources.shaper(self.described, self.shape)
+        if self.prepared:
+            return _record
         if self.columns is not None:
             return shapes.mapped(self.columns, self.names, self.where)
         return shapes.SHAPES[self.shape]
+
+
+def _record(row: Row) -> Conversation:
+    return Conversation.from_dict(row.values, row.origin)
+
+
+PREPARED = frozenset({"id", "origin", "source", "messages"})
+"""Columns that make a file one of an earlier preparation; a later version may add others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +115,7 @@ def _open(use: Use, name: str) -> Source:
     where = given.path if ":" in given.path else place(Path(given.path))
     if use.task is not None:
         task = sources.task(use.source, use.task)
-        plan = Plan(source_name(given), use.task, None, use.source, opened.columns, where)
+        plan = Plan(source_name(given), use.task, None, use.source, False, opened.columns, where)
         rows = instructions.rows(opened.rows, task)
         peeked = list(islice(rows, 1))
         # of nested rows, the columns are those of the rows within
@@ -124,8 +138,11 @@ def _open(use: Use, name: str) -> Source:
         shape, columns = mapped.name, mapped.columns
     else:
         shape, columns = shapes.guess(opened.columns, where, given.shape, sample)
-    plan = Plan(source_name(given), shape, given.columns, None, opened.columns, where)
-    unused = shapes.unused(opened.columns, columns, sample)
+    # a name, shape or licence that is given says that these are to be new records of that source
+    said = (given.name, given.shape, given.columns, given.licence) != (None, None, None, None)
+    prepared = not said and set(opened.columns) >= PREPARED
+    plan = Plan(source_name(given), shape, given.columns, None, prepared, opened.columns, where)
+    unused = () if prepared else shapes.unused(opened.columns, columns, sample)
     return Source(given, use.source or None, opened, plan, columns.used, unused)
 
 
@@ -164,10 +181,50 @@ def _names(inputs: Sequence[Input]) -> list[str]:
 
 
 def batches(opened: Sequence[Source]) -> Iterator[Batch]:
-    """All rows of all inputs, in order, in batches of one input each."""
+    """All rows of all inputs, in order, in batches of one input each: fewer rows of long texts.
+
+    Raises:
+        KoalpacaError: a file cannot be read on (file-missing).
+    """
     start = 0
     for n, source in enumerate(opened):
-        rows: Iterator[Row | Rejected] = source.opened.rows
-        while taken := tuple(islice(rows, BATCH)):
+        rows = _readable(source)
+        while taken := tuple(_batch(rows)):
             yield Batch(start, n, taken)
             start += len(taken)
+
+
+def _readable(source: Source) -> Iterator[Row | Rejected]:
+    try:
+        yield from source.opened.rows
+    except OSError as error:
+        # said here: where the result is written, it would be taken for a full disk
+        raise KoalpacaError(
+            "file-missing",
+            f"it cannot be read to its end ({error.strerror or error}).",
+            where=source.plan.where,
+            fix="Check the disk or the connection, and start again.",
+        ) from error
+
+
+def _batch(rows: Iterator[Row | Rejected]) -> Iterator[Row | Rejected]:
+    characters = 0
+    for row in islice(rows, BATCH):
+        yield row
+        characters += _characters(row.values if isinstance(row, Row) else row.row)
+        if characters >= BATCH_CHARACTERS:
+            return
+
+
+def _characters(value: Any) -> int:
+    """Characters in a value of a row, in all that it holds; without recursion, since rows may be nested deeply."""
+    count, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            count += len(one)
+        elif isinstance(one, Mapping):
+            left += one.values()
+        elif isinstance(one, list | tuple):
+            left += one
+    return count

@@ -43,9 +43,13 @@ class Taken:
 
 def entries(taken: Iterable[Taken]) -> list[dict[str, Any]]:
     """The `sources` of report.json: one entry for each source name, licence and revision, in order."""
+    return merged(map(_entry, taken))
+
+
+def merged(given: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries that differ in their records only, added up; in order."""
     made: list[dict[str, Any]] = []
-    for one in taken:
-        entry = _entry(one)
+    for entry in given:
         known = next((other for other in made if {**other, "records": 0} == {**entry, "records": 0}), None)
         if known is None:
             made.append(entry)

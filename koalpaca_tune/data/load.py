@@ -8,13 +8,12 @@ from itertools import chain, islice
 from pathlib import Path
 
 from koalpaca_tune.data.cleaning.clean import clean
+from koalpaca_tune.data.inputs import PREPARED
 from koalpaca_tune.data.reading import readers
 from koalpaca_tune.data.rows import Rejected, Row, place
 from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation
-
-_PREPARED = {"id", "origin", "source", "messages"}
 
 
 def conversations(path: Path, rejected: Callable[[Rejected], None] | None = None) -> Iterator[Conversation]:
@@ -31,8 +30,7 @@ def conversations(path: Path, rejected: Callable[[Rejected], None] | None = None
             left (data-nothing-left).
     """
     opened = readers.read(path, name=place(path))
-    # an evaluation or an older version may add keys; these four make a prepared file
-    prepared = set(opened.columns) >= _PREPARED
+    prepared = set(opened.columns) >= PREPARED
     first = list(islice(opened.rows, shapes.SAMPLE))
     sample = [row for row in first if isinstance(row, Row)]
     shape, _ = shapes.guess(opened.columns, place(path), rows=sample)

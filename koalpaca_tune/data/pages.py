@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from koalpaca_tune import html, jsonl, plots
+from koalpaca_tune import html, jsonl, korean, plots
 from koalpaca_tune.config import load
 from koalpaca_tune.data import words
 from koalpaca_tune.data.quality.limits import LIMITS
@@ -97,7 +97,8 @@ def read_as(file: FileCount) -> str:
     if file.encoding:
         parts.append(words.ENCODINGS.get(file.encoding, file.encoding.upper()))
     if file.delimiter:
-        parts.append(f"{words.DELIMITERS[file.delimiter]}로 나눔")
+        mark = words.DELIMITERS[file.delimiter]
+        parts.append(f"{mark}{korean.particle(mark, '으로/로')} 나눔")
     if file.sheet:
         parts.append(f"시트 {file.sheet}")
     if file.revision:

@@ -2,7 +2,7 @@
 
 Three passes. Each row on its own, in batches, perhaps in several processes (`work`, `pool`), into a spool
 on disk and keys in memory; then what needs all records at once (`choose`); then the spool is read once
-more and written out. All of it in a folder beside OUT; what is ready moves to OUT at the end, so an error
+more and written out. All of it in a folder of its own; what is ready moves to OUT at the end, so an error
 leaves OUT as it was. The same input gives the same bytes, whatever the number of processes.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +48,7 @@ OURS = (
 """The files that `prepare` writes, in the order in which they are put in place."""
 
 _PROGRESS_ROWS = 500
+_ASIDE = re.compile(r"\..*\.[0-9]+\.tmp")
 
 Progress = Callable[[str, int], None]
 
@@ -56,7 +58,7 @@ def prepare(
     out: Path,
     *,
     protected: Protected | None = None,
-    unprotected: Sequence[str] = (),
+    unread: Sequence[str] = (),
     overwrite: bool = False,
     workers: int = 1,
     progress: Progress | None = None,
@@ -67,7 +69,7 @@ def prepare(
         preparation: what to do, with at least one input.
         out: folder for `OURS`.
         protected: the evaluation's items, for `contamination`; None: nothing is held against them.
-        unprotected: tasks whose items could not be read, for the report.
+        unread: tasks whose items could not be read, for the report.
         overwrite: replace our files in an OUT that is not empty; other files stay.
         workers: processes for the rows. More than one needs a main module that can be imported.
         progress: called with ("read", rows so far), ("compare", records) and ("write", records so far).
@@ -84,7 +86,7 @@ def prepare(
             for done in _work(preparation, sources, protected, workers, progress):
                 spool.add(done)
             gathered = Gathered([spool.finish()])
-        made = finish(preparation, sources, gathered, folder, unprotected if protected else None, progress)
+        made = finish(preparation, sources, gathered, folder, protected, unread, progress)
         shutil.rmtree(folder / "spool")
         put_in_place(folder, out)
     return made
@@ -95,7 +97,8 @@ def finish(
     sources: Sequence[Source],
     gathered: Gathered,
     folder: Path,
-    unprotected: Sequence[str] | None,
+    protected: Protected | None,
+    unread: Sequence[str],
     progress: Progress | None = None,
 ) -> Report:
     """The last two passes: chooses, and writes all of `OURS` into a folder.
@@ -105,7 +108,7 @@ def finish(
         sources: its inputs; their rows are not read again.
         gathered: what the first pass gathered.
         folder: where to.
-        unprotected: as for `prepare`; None: nothing was held against the evaluation.
+        protected, unread: as for `prepare`.
         progress: as for `prepare`.
 
     Raises:
@@ -126,7 +129,7 @@ def finish(
         raise _with_reasons(error, gathered) from error
     survey = Survey()
     _write(folder, gathered, chosen, sources, preparation, survey, progress)
-    made = report.make(preparation, sources, gathered, chosen, survey, unprotected)
+    made = report.make(preparation, sources, gathered, chosen, survey, protected, unread)
     pages.write(made, survey, gathered, folder)
     return made
 
@@ -285,12 +288,19 @@ def check_out(out: Path, given: Sequence[Input], overwrite: bool) -> None:
                 where=place(path),
                 fix="Choose another OUT.",
             )
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise KoalpacaError(
+                "prepare-files",
+                "OUT lies in this folder: the next time, the output would be read as input.",
+                where=place(path),
+                fix="Choose an OUT outside of it.",
+            )
         known.add(key)
     if out.exists() and not out.is_dir():
         raise KoalpacaError(
             "out-folder", "it is a file, not a folder.", where=place(out), fix="Choose another OUT."
         )
-    if out.is_dir() and not overwrite and any(out.iterdir()):
+    if out.is_dir() and not overwrite and not all(_ASIDE.fullmatch(path.name) for path in out.iterdir()):
         raise KoalpacaError(
             "out-not-empty",
             "the folder is not empty.",
@@ -301,8 +311,11 @@ def check_out(out: Path, given: Sequence[Input], overwrite: bool) -> None:
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A folder beside OUT that is gone afterwards, whatever happens."""
-    aside = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    """A folder in OUT, or beside it when it is not there yet; gone afterwards, whatever happens.
+
+    Files are moved from it by renaming, which ends where a disk ends: OUT may be a mounted one, or a link.
+    """
+    aside = (out if out.is_dir() else out.parent) / f".{out.name}.{os.getpid()}.tmp"
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -310,7 +323,7 @@ def staging(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise KoalpacaError(
             "out-folder",
-            f"cannot write there ({error.strerror}).",
+            f"cannot write there ({error.strerror or error}).",
             where=place(out),
             fix="Choose a folder that can be written and has room.",
         ) from error

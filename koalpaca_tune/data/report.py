@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from koalpaca_tune.config.preparation import Preparation
 from koalpaca_tune.data import licences
 from koalpaca_tune.data.choose import Chosen, State
 from koalpaca_tune.data.inputs import Source
 from koalpaca_tune.data.licences import Taken
+from koalpaca_tune.data.overlap.contamination import Protected
 from koalpaca_tune.data.rows import plain
 from koalpaca_tune.data.spool import Gathered
 from koalpaca_tune.data.survey import Survey
-from koalpaca_tune.data.words import REASONS
+from koalpaca_tune.data.words import REASONS, STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,9 @@ class Report:
         masked: kind of personal data -> values masked.
         masked_records: records with any.
         leaks: task -> records that overlap with its items (dropped or, by the preparation, only reported).
-        unprotected: tasks whose items could not be read, so nothing was held against them; None: nothing was
+        unread: tasks whose items could not be read, so nothing was held against them; None: nothing was
             held against any.
+        unguarded: task -> items too short to be told from other text.
         questions: different questions among the records kept.
         groups: groups of questions and texts that are nearly the same; a group stays on one side.
         conflicting_questions, conflicting_records: questions with several answers, and their records;
@@ -76,7 +81,8 @@ class Report:
     masked: dict[str, int]
     masked_records: int
     leaks: dict[str, int]
-    unprotected: tuple[str, ...] | None
+    unread: tuple[str, ...] | None
+    unguarded: dict[str, int]
     questions: int
     groups: int
     conflicting_questions: int
@@ -103,7 +109,8 @@ class Report:
             "masked": self.masked,
             "masked_records": self.masked_records,
             "leaks": self.leaks,
-            "unprotected": None if self.unprotected is None else list(self.unprotected),
+            "unread": None if self.unread is None else list(self.unread),
+            "unguarded": self.unguarded,
             "questions": self.questions,
             "groups": self.groups,
             "conflicting_questions": self.conflicting_questions,
@@ -131,7 +138,8 @@ def make(
     gathered: Gathered,
     chosen: Chosen,
     survey: Survey,
-    unprotected: Sequence[str] | None,
+    protected: Protected | None,
+    unread: Sequence[str],
 ) -> Report:
     """Adds up what the passes counted."""
     files = tuple(_file(n, source, gathered, survey) for n, source in enumerate(sources))
@@ -140,18 +148,18 @@ def make(
         rejected.update(file.rejected)
     questions, records = chosen.conflicts
     train = chosen.states == State.TRAIN
-    kept_mask = train | (chosen.states == State.VALID)
     kept = survey.kept_of.total()
     return Report(
         files=files,
         rows=gathered.rows.total(),
         records=rejected.total() + kept,
         rejected=ordered(rejected, REASONS),
-        cleaned={step: gathered.tally.cleaned[step] for step in gathered.tally.changes},
+        cleaned=ordered(gathered.tally.cleaned, STEPS),
         masked=dict(sorted(gathered.tally.masked.items())),
         masked_records=gathered.tally.masked_records,
         leaks=dict(sorted(gathered.tally.leaks.items())),
-        unprotected=None if unprotected is None else tuple(unprotected),
+        unread=tuple(unread) if protected else None,
+        unguarded=dict(protected.unprotected) if protected else {},
         questions=chosen.questions,
         groups=chosen.groups,
         conflicting_questions=questions,
@@ -160,21 +168,29 @@ def make(
         train=int(chosen.times[train].sum()),
         valid=int((chosen.states == State.VALID).sum()),
         kept=kept,
-        sources=licences.entries(
-            Taken(
-                source.plan.source,
-                source.given,
-                source.described,
-                int(chosen.times[kept_mask & (gathered.keys.inputs == n)].sum()),
-                source.opened.revision,
-            )
-            for n, source in enumerate(sources)
-        ),
+        sources=_licences(sources, gathered, chosen),
         preparation=preparation.model_copy(
             # where a file lay on this machine is nobody's business
-            update={"inputs": [source.given.model_copy(update={"path": source.opened.name}) for source in sources]}
+            update={
+                "inputs": [source.given.model_copy(update={"path": source.opened.name}) for source in sources],
+                "data_root": None,
+            }
         ),
     )
+
+
+def _licences(sources: Sequence[Source], gathered: Gathered, chosen: Chosen) -> list[dict[str, Any]]:
+    """What was taken, with its licences; those of an earlier preparation stand in its own report."""
+    written = np.where(chosen.states <= State.VALID, chosen.times, 0)
+    made: list[dict[str, Any]] = []
+    taken: list[Taken] = []
+    for n, source in enumerate(sources):
+        count = int(written[gathered.keys.inputs == n].sum())
+        if source.plan.prepared:
+            made += licences.of_training(Path(source.given.path))
+        else:
+            taken.append(Taken(source.plan.source, source.given, source.described, count, source.opened.revision))
+    return licences.merged([*made, *licences.entries(taken)])
 
 
 def _file(n: int, source: Source, gathered: Gathered, survey: Survey) -> FileCount:
@@ -210,12 +226,17 @@ def notes(report: Report) -> list[str]:
         said.append("데이터가 적어 검증용이 비게 되므로, 해시가 가장 작은 질문 하나를 검증용으로 돌렸습니다.")
     if report.moved == "train":
         said.append("학습용이 비게 되므로, 해시가 가장 큰 질문 하나를 학습용으로 돌렸습니다.")
-    if report.unprotected is None:
+    if report.unread is None:
         said.append("평가 문항과의 겹침은 보지 않았습니다.")
-    elif report.unprotected:
+    elif report.unread:
         said.append(
-            f"평가 과제 {len(report.unprotected)}개({', '.join(report.unprotected)})의 문항이 이 기계에 없어, "
+            f"평가 과제 {len(report.unread)}개({', '.join(report.unread)})의 문항이 이 기계에 없어, "
             "그것과의 겹침은 보지 못했습니다. 자료 폴더를 --data-root로 알려 주세요."
+        )
+    if report.unguarded:
+        items = sum(report.unguarded.values())
+        said.append(
+            f"평가 문항 {items:,}개({', '.join(report.unguarded)})는 너무 짧아 겹침을 가려낼 수 없었습니다."
         )
     if report.leaks and not report.preparation.contamination.drop:
         said.append("평가 문항과 겹치는 기록이 학습 데이터에 남아 있습니다. 그 과제의 점수는 믿을 수 없습니다.")
@@ -230,7 +251,7 @@ def notes(report: Report) -> list[str]:
             "어느 파일인지 rejected.jsonl에서 보고 다시 받으세요."
         )
     broken = sum(count for code, count in report.rejected.items() if code.startswith("row-"))
-    if report.rows and broken * 10 > report.rows:
+    if broken * 10 > report.records:
         said.append("행의 10% 넘게 쓸 수 없었습니다. rejected.jsonl에서 이유를 먼저 확인하세요.")
     if "nfc" in report.cleaned:
         said.append("자모로 풀린(NFD) 글자가 있었습니다. 풀린 채로 학습하면 토큰이 몇 배로 늘어납니다.")

@@ -31,12 +31,12 @@ REASONS = {
     "row-label": "과제에 없는 정답 이름",
     "row-truncated": "압축 파일이 끊겨 뒤를 읽지 못함",
     "row-file": "폴더 안의 파일 하나를 읽지 못함",
+    # most are called like the signal that they limit
+    **{f"quality-{name}": f"한계를 넘음: {signal.korean}" for name, signal in SIGNALS.items()},
     "quality-question-short": "질문이 너무 짧음",
     "quality-answer-short": "답변이 너무 짧음",
     "quality-answer-long": "답변이 너무 긺",
     "quality-speech": "바라지 않는 말투",
-    # the rest are called like the signal that they limit
-    **{f"quality-{name}": f"한계를 넘음: {signal.korean}" for name, signal in SIGNALS.items()},
     "contaminated": "평가 문항과 겹침",
     "duplicate-exact": "같은 기록이 앞에 있음",
     "duplicate-normalised": "띄어쓰기나 문장 부호만 다른 기록이 앞에 있음",

@@ -31,6 +31,9 @@ from koalpaca_tune.records import Conversation
 BATCH = 512
 """Rows that a worker takes at once."""
 
+BATCH_CHARACTERS = 2_000_000
+"""Characters after which a batch ends: a worker needs about 45 bytes for each."""
+
 ORDER_BITS = 16
 """A row may hold many conversations (SQuAD): the record's order is the row's number and its place within."""
 
@@ -172,7 +175,7 @@ class Worker:
         several = made if isinstance(made, tuple) else (made,)
         source = self._sources[input]
         return [
-            (order + n, one if isinstance(one, Rejected) else replace(one, source=source))
+            (order + n, one if isinstance(one, Rejected) or one.source else replace(one, source=source))
             for n, one in enumerate(several)
         ]
 
@@ -183,6 +186,9 @@ class Worker:
             cleaned = clean(conversation, self._preparation.clean)
         except KoalpacaError as error:
             return Rejected(conversation.origin, error.problems[0], None)
+        if cleaned.conversation.dispreferred == cleaned.conversation.turns[-1].content:
+            what = "without the blanks and marks that cleaning removes, both answers are the same."
+            return Rejected(conversation.origin, Problem("row-preference", what), None)
         tally.change(order, conversation.origin, cleaned.changes)
         if not self._preparation.mask:
             return cleaned.conversation, Counter()

@@ -11,6 +11,7 @@ from koalpaca_tune.data import prepare as data
 from koalpaca_tune.data.overlap.contamination import Protected
 from koalpaca_tune.data.prepare import Progress
 from koalpaca_tune.data.report import Report
+from koalpaca_tune.data.rows import place
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
 from koalpaca_tune.evaluation import items, tasks
 from koalpaca_tune.evaluation.tasks import Task
@@ -28,14 +29,14 @@ def prepare(
 
     Raises:
         KoalpacaError: as there; and a task to protect that there is not (task-missing), or whose items
-            cannot be read although it is named (data-root, file-missing, item-*).
+            cannot be read although it is named, or no such folder (data-root, file-missing, item-*).
     """
     guarded, unread = protected(preparation.contamination, preparation.data_root)
     return data.prepare(
         preparation,
         out,
         protected=guarded,
-        unprotected=unread,
+        unread=unread,
         overwrite=overwrite,
         workers=workers,
         progress=progress,
@@ -49,10 +50,15 @@ def protected(contamination: Contamination, data_root: str | None) -> tuple[Prot
     on this machine.
 
     Raises:
-        KoalpacaError: a named task that there is not (task-missing), or whose items cannot be read.
+        KoalpacaError: no such folder (data-root); a named task that there is not (task-missing), or whose items
+            cannot be read.
     """
     shipped = tasks.shipped()
     root = Path(data_root) if data_root is not None else None
+    if root is not None and not root.is_dir():
+        raise KoalpacaError(
+            "data-root", "there is no such folder.", where=place(root), fix="Check --data-root (data_root)."
+        )
     material: dict[str, list[tuple[str, Sequence[str]]]] = {}
     unread: list[str] = []
     for name in contamination.tasks if contamination.tasks is not None else shipped:

@@ -65,7 +65,7 @@ def test_datatrove_tasks_write_what_one_process_writes(preparation: Preparation,
     parts = tmp_path / "work"
     step = cluster.FirstPass(preparation, PROTECTED, parts)
     LocalPipelineExecutor(pipeline=[step], tasks=3, workers=2, logging_dir=str(tmp_path / "logs")).run()
-    cluster.gather(preparation, parts, tmp_path / "gathered", tasks=3)
+    cluster.gather(preparation, parts, tmp_path / "gathered", tasks=3, protected=PROTECTED)
     prepare(preparation, tmp_path / "alone", protected=PROTECTED)
     assert everything(tmp_path / "alone") == everything(tmp_path / "gathered")
 

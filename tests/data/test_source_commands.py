@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from koalpaca_tune.cli.data import data
+from koalpaca_tune.cli.main import cli
+from koalpaca_tune.cli.show import console
 from koalpaca_tune.data import sources
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
-    monkeypatch.setenv("COLUMNS", "200")
-    result = CliRunner().invoke(data, words)
+    monkeypatch.setattr(console, "width", 200)
+    result = CliRunner().invoke(cli, ["data", *words])
     assert result.exit_code == 0, result.output
     return result.output
 
