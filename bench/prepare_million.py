@@ -102,6 +102,7 @@ class Memory:
 
 def stages(path: Path, count: int) -> None:
     """Each stage alone, on one core, over the first `count` records."""
+    from koalpaca_tune import korean
     from koalpaca_tune.config.overlap import Contamination
     from koalpaca_tune.config.preparation import Input, Preparation
     from koalpaca_tune.data import inputs, split
@@ -112,7 +113,8 @@ def stages(path: Path, count: int) -> None:
     from koalpaca_tune.runs.prepare import protected
 
     given = Preparation(inputs=[Input(path=str(path))])
-    signals.measure([])
+    # the analyser loads on first use
+    korean.analyse(["안녕하세요."])
 
     def timed(name: str, run: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -121,7 +123,7 @@ def stages(path: Path, count: int) -> None:
         print(f"  {name:34} {count / seconds:12,.0f} records/s  {seconds:8.2f} s", flush=True)
         return result
 
-    source = inputs.open_all(given.inputs)[0]
+    source = inputs.open_all(given)[0]
     shaper = source.plan.shaper()
     rows = timed("read", lambda: list(islice(source.opened.rows, count)))
     talks = timed("shape", lambda: [shaper(row) for row in rows])

@@ -34,11 +34,15 @@ def script_shares(text: str) -> dict[Script, float]:
 
 def hangul_share(text: str) -> float | None:
     """Share of Hangul among the letters, digits left out; None for a text without letters."""
+    if _PLAIN_HANGUL.fullmatch(text):
+        return 1.0
     plain = unicodedata.normalize("NFC", text)
     letters = sum(map(len, _LETTERS.findall(plain)))
     return sum(map(len, _HANGUL.findall(plain))) / letters if letters else None
 
 
+# most texts: no need to count
+_PLAIN_HANGUL = re.compile("[ -@\\n…]*[가-힣][ -@\\n…가-힣]*")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _HANGUL = re.compile("[가-힣ㄱ-ㆎ\u1100-\u11ff\ua960-\ua97c\ud7b0-\ud7fb\uffa1-\uffdc]+")
 
@@ -140,8 +144,12 @@ class Analysis(NamedTuple):
 
 
 def analyse(texts: Sequence[str]) -> list[Analysis]:
-    """Kiwi's likeliest reading of each text, in one call; texts are in NFC."""
-    return [Analysis(*readings[0]) for readings in _kiwi().analyze(list(texts), top_n=1)] if texts else []
+    """Kiwi's likeliest reading of each text; texts are in NFC.
+
+    One by one: a list goes through a thread of Kiwi's own, which takes longer than reading a short text.
+    """
+    read = _kiwi().analyze
+    return [Analysis(*read(text, top_n=1)[0]) for text in texts]
 
 
 def speech_level(sentence: str) -> SpeechLevel | None:

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from koalpaca_tune import korean
 from koalpaca_tune.data.quality import particles
 
 
 def wrong(text: str) -> list[tuple[str, str]]:
-    found = particles.candidates(text)
-    asked = list(dict.fromkeys(particles.queries(found)))
-    book = dict(zip(asked, korean.analyse(asked), strict=True))
-    return [(one.written, one.fitting) for one in [*particles.judge(found, book), *particles.after_other(text)]]
+    found = particles.judge(particles.candidates(text))
+    return [(one.written, one.fitting) for one in [*found, *particles.after_other(text)]]
 
 
 @pytest.mark.parametrize(

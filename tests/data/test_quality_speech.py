@@ -14,9 +14,7 @@ def talk(*texts: str, system: str | None = None) -> Conversation:
 
 
 def spoken(text: str) -> speech.Spoken:
-    found = speech.endings(text)
-    asked = list(speech.queries(found))
-    return speech.spoken(found, dict(zip(asked, korean.analyse(asked), strict=True)))
+    return speech.spoken(speech.endings(text))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import re
 
 from koalpaca_tune.data.cleaning import code
 
+# what all of them have, found in a tenth of the time
+_PERHAPS = re.compile("[ㄱ-ㅎㅏ-ㅣ!?~^;.…\u3002]{3}")
 _SCAN = re.compile(r"([ㄱ-ㅎㅏ-ㅣ!?~^;])\1{3,}|(ㅋㅎ|ㅎㅋ|ㅠㅜ|ㅜㅠ|\?!|!\?)\2\2|\.{7}|…{3}|\u3002{4}")
 _SAME = re.compile(r"([ㄱ-ㅎㅏ-ㅣ!~^;])\1{3,}")
 # "(????년)": a year that is not known, one ? for each digit
@@ -22,7 +24,7 @@ _STOPS = re.compile("。{4,}")
 
 def shorten(text: str) -> str:
     """Four or more of the same become three; pairs (?!?!?!) become two, dots six, … two. Not in code."""
-    if not _SCAN.search(text):
+    if not (_PERHAPS.search(text) and _SCAN.search(text)):
         return text
     text = code.sub(_SAME, r"\1\1\1", text)
     text = code.sub(_QUESTIONS, "???", text)

@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 from koalpaca_tune.records import Conversation, Turn
 
@@ -27,6 +28,11 @@ _LETTERS = re.compile(r"[^\W_]+")
 _GAP = re.compile(r"(?<!\d) | (?!\d)")
 _LAUGHTER = re.compile(r"([ㄱ-ㅣ])\1+")
 _BREAKS = str.maketrans("", "", TURN + CONTEXT)
+_BREAK = re.compile(f"[{TURN}{CONTEXT}]")
+
+_REMEMBERED_CHARS = 2_000
+"""Characters of a text up to which its normalised form is remembered for a while: keys, signatures and the
+evaluation's items all ask for those of one batch. At most about 30 MiB."""
 
 
 def normalise(text: str) -> str:
@@ -36,7 +42,14 @@ def normalise(text: str) -> str:
     1,000 as 1000. In a text with numbers or Latin letters, signs of arithmetic, percent and currency stay, and
     the point in 3.5: 3+4 is not 34. A text of nothing but punctuation and emoji stays, without white space.
     """
+    return _remembered(text) if len(text) <= _REMEMBERED_CHARS else _normalised(text)
+
+
+def _normalised(text: str) -> str:
     return bare(text) or "".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+_remembered = lru_cache(maxsize=4096)(_normalised)
 
 
 def bare(text: str) -> str:
@@ -72,8 +85,12 @@ def question_text(conversation: Conversation) -> str:
 
 
 def _spoken(turn: Turn) -> str:
-    content = turn.content.translate(_BREAKS)
-    return content if turn.context is None else content + CONTEXT + turn.context.translate(_BREAKS)
+    content = _unbroken(turn.content)
+    return content if turn.context is None else content + CONTEXT + _unbroken(turn.context)
+
+
+def _unbroken(text: str) -> str:
+    return text.translate(_BREAKS) if _BREAK.search(text) else text
 
 
 def _parts(turns: tuple[Turn, ...]) -> list[str]:

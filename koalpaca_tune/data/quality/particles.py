@@ -10,25 +10,19 @@ abbreviations in capitals, a closing bracket), the reading of the word decides, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 from koalpaca_tune import korean
 from koalpaca_tune.korean import Analysis, final_consonant
 
-_HANGUL = [chr(code) for code in range(ord("가"), ord("힣") + 1)]
 _RIEUL = 8
-_CLOSED = "".join(char for char in _HANGUL if final_consonant(char))
-_OPEN = "".join(char for char in _HANGUL if not final_consonant(char))
-_RIEUL_OR_OPEN = "".join(char for char in _HANGUL if final_consonant(char) in (0, _RIEUL))
-_CLOSED_NOT_RIEUL = "".join(char for char in _HANGUL if final_consonant(char) not in (0, _RIEUL))
 
-_MISMATCH = re.compile(
-    f"(?:(?<=[{_CLOSED}])(?:는|가|를|와(?:의|는|도)?)"
-    f"|(?<=[{_OPEN}])(?:은|이|을|과(?:의|는|도)?)"
-    f"|(?<=[{_RIEUL_OR_OPEN}])으로(?:는|도|만|부터|서|써|서의)?"
-    f"|(?<=[{_CLOSED_NOT_RIEUL}])로(?:는|도|만|부터|서|써)?)(?![가-힣])"
+_ENDING = re.compile(
+    "(?:[은는이가을를]|[과와](?:의|는|도)?|으로(?:는|도|만|부터|서|써|서의)?|로(?:는|도|만|부터|서|써)?)(?![가-힣])"
 )
+_AFTER_VOWEL = frozenset("는가를와")
 
 _FITTING = {"은": "는", "는": "은", "이": "가", "가": "이", "을": "를", "를": "을", "과": "와", "와": "과"}
 
@@ -77,16 +71,14 @@ From clean text (kowiki, KoBEST, chatbot_data, precedents); bench/detect_quality
 _CONTEXT = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Wrong:
+class Wrong(NamedTuple):
     """A particle that does not fit: `나무은` for `나무는`."""
 
     written: str
     fitting: str
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A mismatch that Kiwi must judge.
 
     Attributes:
@@ -106,12 +98,27 @@ class Candidate:
 
 def candidates(text: str) -> list[Candidate]:
     """Mismatches after Hangul; text in NFC."""
-    return list(_candidates(text)) if _MISMATCH.search(text) else []
+    return list(_candidates(text))
+
+
+def _mismatched(before: str, particle: str) -> bool:
+    """Whether the syllable before a particle wants the other one of its pair."""
+    if not "가" <= before <= "힣":
+        return False
+    final = final_consonant(before)
+    first = particle[0]
+    if first == "으":
+        return final in (0, _RIEUL)
+    if first == "로":
+        return final not in (0, _RIEUL)
+    return (final != 0) == (first in _AFTER_VOWEL)
 
 
 def _candidates(text: str) -> Iterator[Candidate]:
-    for found in _MISMATCH.finditer(text):
+    for found in _ENDING.finditer(text):
         given, at = found[0], found.start()
+        if not at or not _mismatched(text[at - 1], given):
+            continue
         start = at
         while start and "가" <= text[start - 1] <= "힣":
             start -= 1
@@ -166,24 +173,26 @@ def _is_taxon(word: str, after: str) -> bool:
     return word.endswith(("우스", "나무", "아", "쥐")) or any(_TAXA.search(part) for part in nearby.split()[:2])
 
 
-def queries(found: Iterable[Candidate]) -> list[str]:
-    """What `judge` will look up."""
-    return [phrase for one in found for phrase in (one.phrase, one.changed)]
+def judge(found: Iterable[Candidate]) -> list[Wrong]:
+    """The candidates that are errors, by Kiwi's reading of the phrases."""
+    return [Wrong(one.word + one.given, one.word + one.fitting) for one in found if _errs(one)]
 
 
-def judge(found: Iterable[Candidate], book: Mapping[str, Analysis]) -> list[Wrong]:
-    """The candidates that are errors, by Kiwi's reading of each of `queries`."""
-    wrong = []
-    for one in found:
-        if one.given.startswith("으로") and final_consonant(one.word[-1]) == _RIEUL:
-            # Kiwi takes 물으로 for as good as 물로; nothing else ends so
-            wrong.append(Wrong(one.word + one.given, one.word + one.fitting))
-            continue
-        changed = book[one.changed]
-        key = "으로" if one.given.startswith("으로") else one.given[0]
-        if changed.score - book[one.phrase].score >= _GAIN[key] and _particle_at(changed, one.at):
-            wrong.append(Wrong(one.word + one.given, one.word + one.fitting))
-    return wrong
+def _errs(one: Candidate) -> bool:
+    if one.given[0] == "으" and final_consonant(one.word[-1]) == _RIEUL:
+        # Kiwi takes 물으로 for as good as 물로; nothing else ends so
+        return True
+    changed = read(one.changed)
+    if not _particle_at(changed, one.at):
+        return False
+    key = "으로" if one.given[0] == "으" else one.given[0]
+    return changed.score - read(one.phrase).score >= _GAIN[key]
+
+
+@lru_cache(maxsize=1 << 12)
+def read(phrase: str) -> Analysis:
+    """A phrase, as Kiwi reads it."""
+    return korean.analyse([phrase])[0]
 
 
 _NOUNS = ("NN", "NP", "NR", "XS", "SL", "SN")
@@ -203,6 +212,7 @@ _AFTER_OTHER = re.compile(
     r"|(?<![\w.&-])(?P<capitals>[B-DF-HJ-NP-TV-Z]{2,6})(?P<p2>은|는|이|가|을|를|과|와|으로|로)"
     r"|(?P<outer>[가-힣]+)\((?P<inner>[^()\n]{1,40})\)(?P<p3>은|는|이|가|을|를|과|와|으로|로))(?![가-힣A-Za-z0-9])"
 )
+_SIGN_OF_OTHER = re.compile(r"[\dB-Z)][은는이가을를과와으로]")
 _PAIRS = {
     particle: pair for pair in ("은/는", "이/가", "을/를", "과/와", "으로/로") for particle in pair.split("/")
 }
@@ -213,7 +223,9 @@ def after_other(text: str) -> list[Wrong]:
 
     After a bracket the particle follows the word before it; one that fits the word inside is let pass.
     """
-    wrong = []
+    wrong: list[Wrong] = []
+    if not _SIGN_OF_OTHER.search(text):
+        return wrong
     for found in _AFTER_OTHER.finditer(text):
         word = found["number"] or found["capitals"] or found["outer"]
         given = found["p1"] or found["p2"] or found["p3"]

@@ -41,7 +41,7 @@ def repeated_sentences(text: str) -> tuple[float, str]:
     return again / len(sentences), counts.most_common(1)[0][0] if again else ""
 
 
-_NOT_LETTERS = re.compile(r"[\W_]+")
+_LETTERS = re.compile(r"[^\W_]+")
 _WANTED = re.compile(
     r"따라\s?(?:말|해|써|읽)|그대로|반복|복사|똑같이|고쳐|바꿔|바꾸|교정|맞춤법|띄어쓰기|번역|옮겨|다시\s?(?:쓰|써)|repeat|copy"
 )
@@ -53,7 +53,7 @@ def echo(question: str, answer: str) -> float:
 
     0 for fewer than 6 letters (안녕 — 안녕), and where the question asks to repeat, correct or translate.
     """
-    one, two = _NOT_LETTERS.sub("", answer), _NOT_LETTERS.sub("", question)
+    one, two = "".join(_LETTERS.findall(answer)), "".join(_LETTERS.findall(question))
     if len(one) < _SHORTEST_ECHO or not len(one) / 2 <= len(two) <= len(one) * 2 or _WANTED.search(question):
         return 0.0
     if one == two:

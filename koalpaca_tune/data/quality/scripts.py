@@ -10,6 +10,7 @@ from koalpaca_tune.korean import COMMON_SYLLABLES
 _ORDINARY = (
     COMMON_SYLLABLES | frozenset(chr(code) for code in range(0x20, 0x7F)) | frozenset("\n\t…·“”‘’~※→℃％☆★♥♡")
 )
+_ODD = re.compile(f"[^{re.escape(''.join(sorted(_ORDINARY)))}]")
 _HANJA = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _ANY_HANJA = re.compile(f"[{_HANJA}]")
 _HANJA_RUN = re.compile(f"[{_HANJA}]+")
@@ -71,9 +72,9 @@ def strange(text: str, asked: str) -> Strange:
         asked: its question and context. Other scripts are wanted when it asks for another language, or shows
             letters of the same script.
     """
-    odd = set(text) - _ORDINARY
-    if not odd:
+    if not _ODD.search(text):
         return NOTHING
+    odd = set(text) - _ORDINARY
     joined = "".join(odd)
     hanja: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()

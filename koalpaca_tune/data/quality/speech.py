@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from koalpaca_tune import korean
 from koalpaca_tune.config.quality import Speech
 from koalpaca_tune.errors import Problem
-from koalpaca_tune.korean import Analysis, SpeechLevel, final_consonant
+from koalpaca_tune.korean import SpeechLevel, final_consonant
 from koalpaca_tune.records import Conversation, Turn
 
 if TYPE_CHECKING:
@@ -27,14 +28,15 @@ _QUOTED = re.compile(
 )
 _WHOLE_QUOTE = re.compile(r"\s*[\"“'‘「『]([^\"“”'‘’「」『』]*)[\"”'’」』][\s.]*")
 _LISTED = re.compile(r"\s*(?:[-*•·▶►○●■□◆▪※#>|+]|\(?(?:\d{1,3}|[가-하a-zA-Z]|[①-⑳ⅰ-ⅹⅠ-Ⅹ])[.)\]:]\s|[①-⑳]|\[\d+\])")
-_SENTENCE_END = re.compile(r"(?<=[.!?…。~])[\"'”’)\]]*(?=\s|[가-힣])")
-_LAST_WORD = re.compile(r"[가-힣]+$")
+_QUOTE = re.compile("[\"“‘'「『《]")
+_SENTENCE_END = re.compile(r"[.!?…。~][\"'”’)\]]*(?=\s|[가-힣])")
 
 _TAIL_WORDS = 3
+_REMEMBERED = 1 << 16
+"""Sentence ends of which a process remembers the level: many come again, and Kiwi is slow. About 20 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How one sentence ends.
 
     Attributes:
@@ -54,19 +56,17 @@ def endings(text: str) -> list[Ending]:
     """The endings of a text's sentences that have, or may have, a level; text in NFC."""
     if "`" in text:
         text = _FENCE.sub(" ", text)
-    if not text.isalnum() and (whole := _WHOLE_QUOTE.fullmatch(text)):
-        text = whole[1]
-    elif any(mark in text for mark in "\"“‘'「『《"):
-        text = _QUOTED.sub("", text)
-    found = []
+    if _QUOTE.search(text):
+        whole = _WHOLE_QUOTE.fullmatch(text)
+        text = whole[1] if whole else _QUOTED.sub("", text)
+    found: list[Ending] = []
     for line in text.split("\n"):
         listed = None
-        for sentence in _SENTENCE_END.split(line):
+        for sentence in _sentences(line):
             bare = _bare(sentence)
-            word = _LAST_WORD.search(bare)
-            if word is None:
+            if not bare or bare[-1] not in _POSSIBLE:
                 continue
-            level = quick_level(word[0])
+            level = quick_level(last_word(bare))
             if level is None:
                 continue
             if listed is None:
@@ -74,6 +74,23 @@ def endings(text: str) -> list[Ending]:
             tail = " ".join(bare.rsplit(None, _TAIL_WORDS)[-_TAIL_WORDS:])
             found.append(Ending(tail, None if level == UNSURE else level, level == UNSURE, listed))
     return found
+
+
+def _sentences(line: str) -> list[str]:
+    start, found = 0, []
+    for end in _SENTENCE_END.finditer(line):
+        found.append(line[start : end.start() + 1])
+        start = end.end()
+    found.append(line[start:] if start else line)
+    return found
+
+
+def last_word(text: str) -> str:
+    """The Hangul syllables that a text ends in."""
+    start = len(text)
+    while start and "가" <= text[start - 1] <= "힣":
+        start -= 1
+    return text[start:]
 
 
 _BRACKETS = {")": "(", "]": "["}
@@ -157,9 +174,15 @@ def quick_level(word: str) -> SpeechLevel | Literal["unsure"] | None:
     return UNSURE
 
 
-def queries(found: Iterable[Ending]) -> list[str]:
-    """What `levels` will look up. The full stop tells Kiwi that the sentence ends here."""
-    return [f"{ending.tail}." for ending in found if ending.asked]
+@lru_cache(maxsize=_REMEMBERED)
+def read(tail: str) -> SpeechLevel | None:
+    """The level of a sentence that ends so, as Kiwi reads it."""
+    # the full stop tells Kiwi that the sentence ends here
+    return korean.level_of(korean.analyse([f"{tail}."])[0].morphemes)
+
+
+def _level(ending: Ending) -> SpeechLevel | None:
+    return read(ending.tail) if ending.asked else ending.level
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,24 +203,24 @@ class Spoken:
 SILENT = Spoken(None, frozenset(), None)
 """A turn without any decided sentence."""
 
+_ALONE = {level: Spoken(level, frozenset((level,)), None) for level in korean.SPEECH_LEVELS}
+
 # -는데, -고 and their kin end a sentence only in passing
 _PASSING = frozenset("데고서")
 
 
-def spoken(found: Sequence[Ending], book: Mapping[str, Analysis]) -> Spoken:
-    """Puts a turn's endings together.
-
-    Args:
-        found: `endings` of the turn.
-        book: Kiwi's reading of each of `queries`.
-    """
+def spoken(found: Sequence[Ending]) -> Spoken:
+    """Puts a turn's endings, as `endings` finds them, together; asks Kiwi where they leave the level open."""
     if not found:
         return SILENT
+    if len(found) == 1 and not found[0].listed:
+        only = _level(found[0])
+        return SILENT if only is None else _ALONE[only]
     counts: Counter[SpeechLevel] = Counter()
     in_lists: Counter[SpeechLevel] = Counter()
     polite = plain = ""
     for ending in found:
-        level = korean.level_of(book[f"{ending.tail}."].morphemes) if ending.asked else ending.level
+        level = _level(ending)
         if level is None:
             continue
         if ending.listed:

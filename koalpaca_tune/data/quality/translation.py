@@ -113,8 +113,17 @@ _MARKERS = re.compile(
 """Phrases of translated English: double passives, 당신은, `가장 ... 중 하나`, odd one out as 홀수."""
 
 
+# what one of them begins with, or holds: found in a fraction of the time
+_SIGN_OF_MARKER = re.compile(
+    r"되어|보여|불려|쓰여|잊혀|믿겨|나뉘어|읽혀|찢겨|담겨|그것|이것들|그들은|그녀는|당신|하나의|가장\s|그럼에도|다름|필요로|의해|의하여|아무리"
+    r"|많은|여러|다양한|것이\s가능|수\s있게|물론|확실|여기|홀수|단일|다음\s중|이상한"
+)
+
+
 def literal_phrases(text: str) -> list[str]:
     """The translated phrases in a text. One or two happen in good Korean; the count per length tells."""
+    if not _SIGN_OF_MARKER.search(text):
+        return []
     return [found[0].strip() for found in _MARKERS.finditer(text)]
 
 
@@ -125,12 +134,12 @@ _PLACEHOLDER = re.compile(
 )
 
 
-_MARKS_OF_FORMAT = ("<", ":", "###", "input", "Input", "INPUT", "입력")
+_MARK_OF_FORMAT = re.compile("[<:]|###|[Ii]nput|INPUT|입력")
 
 
 def placeholders(text: str) -> list[str]:
     """Remains of a prompt format: `<noinput>`, `출력:`, `### 응답`."""
-    if not any(mark in text for mark in _MARKS_OF_FORMAT):
+    if not _MARK_OF_FORMAT.search(text):
         return []
     return [found[0].strip() for found in _PLACEHOLDER.finditer(text)]
 
@@ -244,7 +253,7 @@ def _said(number: str, others: dict[str, None], text: str) -> bool:
     return False
 
 
-_REFERRING = ("다음", "아래", "주어진", "제시된", "위")
+_REFERRING = re.compile("다음|아래|주어진|제시된|위")
 _REFERS = re.compile(
     r"(?:^|\s)(?:다음|아래|주어진|제시된|위)(?:의|에|에\s있는|에\s제시된|에\s주어진)?\s(?:[가-힣]+[은는을를]?\s){0,2}?"
     r"(?:문장|글|지문|텍스트|단락|문단|기사|코드|목록|숫자|단어들?|이메일|편지|시|데이터|표|문서|리뷰|후기|대화|방정식|식|수식|함수|반말|존댓말|낱말|질문|문제|이야기|대본|사례)"
@@ -259,7 +268,7 @@ def missing_input(turn: Turn, answered_before: bool) -> bool:
         turn: a user turn.
         answered_before: whether turns stand before it, which may hold what it refers to.
     """
-    if turn.context or answered_before or not any(word in turn.content for word in _REFERRING):
+    if turn.context or answered_before or not _REFERRING.search(turn.content):
         return False
     if not _REFERS.search(turn.content):
         return False

@@ -6,18 +6,17 @@ The last words go to Kiwi only when nothing cheaper told: no closing mark, no fi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
-from koalpaca_tune.data.quality.speech import UNSURE, quick_level
-from koalpaca_tune.korean import Analysis
+from koalpaca_tune import korean
+from koalpaca_tune.data.quality.speech import UNSURE, last_word, quick_level
 
 _CLOSING = frozenset(".!?…。~\"'”’)）]}>」』》〉*`|♡♥★☆^%;-_=+/")
 _HANGING = frozenset(",，·(（[{〈《「『“‘:")
 _EMOTICON = re.compile(r"[:;=ㅠㅜTㅋㅎ^][-^]?[(（]$")
 _PAIRS = ("()", "（）", "「」", "『』", "《》", "“”")
 _STOP = re.compile(r"[가-힣][\"'”’)]*[.!?…]+[\"'”’)\]]*(?=\s)")
-_LAST_WORD = re.compile(r"[가-힣]+$")
 _MARKER = re.compile(r"\s*(?:[-*•·▶●○■#]|\(?\d{1,3}[.)])\s")
 _TAIL_WORDS = 4
 
@@ -46,8 +45,7 @@ _ALWAYS_OPEN_TAGS = ("JKO", "JKG", "ETM", "XSV", "EP")
 _MAYBE_OPEN = frozenset("을를의은는이가와과고며서면지게어아여")
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(NamedTuple):
     """The end of an answer.
 
     Attributes:
@@ -81,8 +79,7 @@ def tail(text: str) -> Tail:
         return Tail(opened)
     if last in _CLOSING or not "가" <= last <= "힣":
         return _WHOLE
-    word = _LAST_WORD.search(text)
-    level = quick_level(word[0]) if word else None
+    level = quick_level(last_word(text))
     if level is not None and level != UNSURE:
         return _WHOLE
     stops = list(_STOP.finditer(line))
@@ -103,23 +100,17 @@ def _finished(text: str) -> bool:
         return _EMOTICON.search(text) is not None
     if text[-1] not in ",，·":
         return False
-    word = _LAST_WORD.search(text[:-1].rstrip())
-    return word is None or quick_level(word[0]) not in (None, UNSURE)
+    word = last_word(text[:-1].rstrip())
+    return not word or quick_level(word) not in (None, UNSURE)
 
 
-def truncated(end: Tail, book: Mapping[str, Analysis]) -> str:
-    """The last words of a truncated answer; empty when it is whole.
-
-    Args:
-        end: of `tail`.
-        book: Kiwi's reading of `end.asked`.
-    """
+def truncated(end: Tail) -> str:
+    """The last words of a truncated answer, of which `tail` gave the end; empty when it is whole."""
     if not end.asked:
         return end.shown
-    morphemes = book[end.asked].morphemes
-    if not morphemes:
+    form, tag = read(end.asked)
+    if not tag:
         return ""
-    form, tag = morphemes[-1].form, morphemes[-1].tag.split("-")[0]
     if tag in _ALWAYS_OPEN_TAGS:
         return end.asked
     if tag == "EC" and (not end.prose or form.endswith(_SPOKEN_ENDINGS)):
@@ -127,6 +118,13 @@ def truncated(end: Tail, book: Mapping[str, Analysis]) -> str:
     if end.prose:
         return "" if tag in _FINAL_TAGS or (tag.startswith("NN") and not end.follows) else end.asked
     return end.asked if end.follows and tag in _OPEN_TAGS else ""
+
+
+@lru_cache(maxsize=1 << 14)
+def read(words: str) -> tuple[str, str]:
+    """Form and tag of the last morpheme, as Kiwi reads it; empty when there is none."""
+    morphemes = korean.analyse([words])[0].morphemes
+    return (morphemes[-1].form, morphemes[-1].tag.split("-")[0]) if morphemes else ("", "")
 
 
 # Connective endings that close a spoken sentence: 재밌는데, 좋으니까
