@@ -6,7 +6,7 @@ set -euo pipefail
 file=$(realpath "$1") run=$2
 export HF_HUB_OFFLINE=1
 started=$SECONDS
-koalpaca data prepare "$file" --out "$run/data"
+koalpaca data prepare "$file" --licence MIT --out "$run/data"
 koalpaca train demo name=chatbot out="$run/train" data.train="$run/data/train.jsonl" \
   data.valid="$run/data/valid.jsonl" training.epochs=2 training.learning_rate=0.001 training.batch_size=8 training.log_every=20 \
   training.eval_every=60 hub.data_licenses="[mit]"
