@@ -81,11 +81,20 @@ def prepare(
     chosen = load.preparation(file, given)
     columns = _columns(column)
     added = [Input(path="source:samples")] if samples else []
-    added += [Input(path=path, shape=shape, encoding=encoding, columns=columns, licence=licence) for path in files]
+    # a described set says itself how it is read
+    own = [path for path in files if not path.startswith("source:")]
+    added += [
+        Input(path=path, shape=shape, encoding=encoding, columns=columns, licence=licence)
+        if path in own
+        else Input(path=path)
+        for path in files
+    ]
     if not (chosen.inputs or added):
         raise click.UsageError("파일이 없습니다 (no file given). 예: koalpaca data prepare my.csv --out prepared")
-    if (shape or encoding or columns or licence) and not files:
-        raise click.UsageError("--shape, --encoding, --column, --licence는 FILE에 쓰입니다 (they need a FILE).")
+    if (shape or encoding or columns or licence) and not own:
+        raise click.UsageError(
+            "--shape, --encoding, --column, --licence는 자기 FILE에 쓰입니다 (they need a FILE that is no source:)."
+        )
     # a scheduler ends it so: what was begun is cleared away
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with bar("읽기 (read)") as update:

@@ -254,7 +254,10 @@ def notes(report: Report) -> list[str]:
     if broken * 10 > report.records:
         said.append("행의 10% 넘게 쓸 수 없었습니다. rejected.jsonl에서 이유를 먼저 확인하세요.")
     if "nfc" in report.cleaned:
-        said.append("자모로 풀린(NFD) 글자가 있었습니다. 풀린 채로 학습하면 토큰이 몇 배로 늘어납니다.")
+        said.append(
+            "NFC로 합친 글자가 있었습니다(자모로 풀린 한글, 호환용 한자). "
+            "자모가 풀린 채로 학습하면 토큰이 몇 배로 늘어납니다."
+        )
     own = [source["name"] for source in report.sources if source["set"] is None and source["licence"] == "unknown"]
     if own:
         said.append(

@@ -242,3 +242,14 @@ def test_a_limit_takes_effect(key: str) -> None:
     assert problem.code == code
     off.pop(key, None)
     assert limits.beyond(found, Quality(**{**off, key: False if limit is True else None})) is None
+
+
+@pytest.mark.parametrize("text", ["목차 ······ 3쪽이다.", "값은 ±×÷° ±5이다.", "가··········나"])
+def test_rows_of_dots_and_signs_are_not_garbled(text: str) -> None:
+    talk = Conversation((Turn("user", text), Turn("assistant", text + " 그렇다.")))
+    assert signals.measure([talk])[0].values["garbled"] == 0
+
+
+def test_a_garbled_question_counts_too() -> None:
+    talk = Conversation((Turn("user", "¾È³çÇÏ¼¼¿ä"), Turn("assistant", "네, 안녕하세요.")))
+    assert signals.measure([talk])[0].values["garbled"] == 1

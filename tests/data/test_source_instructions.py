@@ -67,7 +67,7 @@ def test_kobest_copa_counts_from_one_in_files_and_from_zero_on_the_hub() -> None
     }
     made = answers("kobest", "copa", [{**published, "Answer": "2"}, {**on_hub, "label": 1}])
     assert made[0] == made[1]
-    assert made[0].endswith("땅이 젖었다.")
+    assert made[0].rstrip("”").endswith("땅이 젖었다.")
     assert refusal("kobest", "copa", {**published, "Answer": "0"})[0] == "row-label"
 
 

@@ -33,6 +33,8 @@ _BROKEN = re.compile(
 )
 _LATIN1_UTF8 = re.compile("(?:[ìíëêãäåæçèé][\u0080-\u00bf‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸƒ€]{1,2}){2,}")
 _LATIN1_CP949 = re.compile("[\u00a1-\u00fe]{2}(?:[\u00a1-\u00fe ]{2,})[\u00a1-\u00fe]")
+# a row of dots (·····), or of signs of arithmetic, is nothing decoded wrongly
+_MARKS = re.compile("[\u00a1-\u00bf×÷ ]+")
 _GARBLED = re.compile(f"[\ufffd\ue000-\uf8ff]+|{_LATIN1_UTF8.pattern}|{_LATIN1_CP949.pattern}")
 
 
@@ -94,7 +96,7 @@ def strange(text: str, asked: str) -> Strange:
         other,
         tuple(_BROKEN.findall(text)),
         tuple(sorted(char for char in odd if "가" <= char <= "힣" and char not in _WRITTEN)),
-        tuple(found[0] for found in _GARBLED.finditer(text)),
+        tuple(found[0] for found in _GARBLED.finditer(text) if not _MARKS.fullmatch(found[0])),
     )
 
 
