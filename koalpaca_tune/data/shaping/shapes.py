@@ -163,6 +163,6 @@ def _advice(names: Sequence[str]) -> str:
         if fold(name) not in right and meant.startswith("Did you mean"):
             return f"'{short(name)}': {meant}"
     return (
-        "Say what the columns mean (columns: {question: ..., answer: ...}) or rename them in the header line; "
+        "Say what the columns mean (--column question=... --column answer=...) or rename them in the header line; "
         "a file without one needs one, such as 질문,답변."
     )
