@@ -23,6 +23,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from score import Score
+
 from koalpaca_tune.config.cleaning import Kind
 from koalpaca_tune.data.cleaning.characters import LETTERS
 from koalpaca_tune.data.cleaning.clean import clean
@@ -31,28 +33,6 @@ from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.records import Conversation, Turn
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-class Score(NamedTuple):
-    """One damage: texts damaged and clean, how many of each were flagged, how many restored exactly."""
-
-    name: str
-    damaged: int
-    clean: int
-    found: int
-    false: int
-    repaired: int | None
-
-    @property
-    def precision(self) -> float:
-        """Share of the flagged texts that were damaged, were both kinds equally many."""
-        recall, alarm = self.found / self.damaged, self.false / self.clean
-        return recall / (recall + alarm) if recall + alarm else 1.0
-
-    @property
-    def recall(self) -> float:
-        """Share of the damaged texts that were flagged."""
-        return self.found / self.damaged
 
 
 class Damaged(NamedTuple):

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
+from score import Score
 
 from koalpaca_tune.data.overlap import grams, minhash, near
 from koalpaca_tune.data.overlap.contamination import Protected
@@ -36,17 +37,6 @@ from koalpaca_tune.records import Conversation, Turn
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 THRESHOLD, DAMAGED, SEED = 0.8, 300, 42
-
-
-class Score(NamedTuple):
-    """One kind: texts damaged and clean, how many of each were flagged; nothing is repaired here."""
-
-    name: str
-    damaged: int
-    clean: int
-    found: int
-    false: int
-    repaired: int | None = None
 
 
 Change = Callable[[str, random.Random], str | None]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
+from score import Score
 
 from koalpaca_tune import korean
 from koalpaca_tune.config.quality import Quality
@@ -32,33 +33,6 @@ from koalpaca_tune.korean import final_consonant
 from koalpaca_tune.records import Conversation, Turn
 
 SEED, DAMAGED, BATCH = 11, 300, 500
-
-
-class Score(NamedTuple):
-    """One detector on one damage.
-
-    Attributes:
-        name: signal and damage.
-        damaged, clean: records of each kind.
-        found: damaged records that the detector found.
-        false: clean records that it found.
-        repaired: damaged records made as before; None for a detector that repairs nothing.
-    """
-
-    name: str
-    damaged: int
-    clean: int
-    found: int
-    false: int
-    repaired: int | None = None
-
-    @property
-    def recall(self) -> float:
-        return self.found / self.damaged if self.damaged else 0.0
-
-    @property
-    def precision(self) -> float:
-        return self.found / (self.found + self.false) if self.found + self.false else 0.0
 
 
 class Real(NamedTuple):

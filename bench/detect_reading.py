@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from score import Score
+
 from koalpaca_tune.data.cleaning.clean import clean
 from koalpaca_tune.data.reading import readers
 from koalpaca_tune.data.rows import Row
@@ -33,17 +35,6 @@ SEED, DAMAGED, CLEAN = 20261121, 300, 1000
 SIZES: dict[str, tuple[int, int]] = {"1 row": (1, 1), "2 to 20 rows": (2, 20), "200 rows": (200, 200)}
 ENCODINGS = ("cp949", "utf-8-sig", "utf-16")
 Pair = tuple[str, str]
-
-
-class Score(NamedTuple):
-    """One encoding and size of file, as in the other benches."""
-
-    name: str
-    damaged: int
-    clean: int
-    found: int
-    false: int
-    repaired: int | None = None
 
 
 def pairs(root: Path) -> list[Pair]:

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Step = Literal[
-    "mojibake",
-    "line-ends",
-    "markup",
-    "invisible",
-    "nfc",
-    "width",
-    "jamo",
-    "special-tokens",
-    "laughter",
-    "spaces",
-    "outer-space",
-]
-"""Cleaning steps, in the order in which they run by default."""
-
-STEPS: tuple[Step, ...] = (
     # its evidence is control characters and soft hyphens, which later steps would remove
     "mojibake",
     "line-ends",
@@ -36,9 +21,12 @@ STEPS: tuple[Step, ...] = (
     # what was removed leaves spaces behind
     "spaces",
     "outer-space",
-)
+]
+"""Cleaning steps, in the order in which they run by default."""
+
+STEPS: tuple[Step, ...] = get_args(Step)
 
 Kind = Literal["resident-number", "phone", "email", "card", "account", "address"]
 """Kinds of personal data that can be masked."""
 
-KINDS: tuple[Kind, ...] = ("resident-number", "phone", "email", "card", "account", "address")
+KINDS: tuple[Kind, ...] = get_args(Kind)

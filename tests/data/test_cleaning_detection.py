@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import importlib
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,15 +16,11 @@ from koalpaca_tune.resources import DATA
 
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    path = Path(__file__).parents[2] / "bench" / "detect_cleaning.py"
-    spec = importlib.util.spec_from_file_location("detect_cleaning", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def bench() -> Iterator[ModuleType]:
+    # as a script finds its neighbours
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "bench")
+        yield importlib.import_module("detect_cleaning")
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,9 @@ from koalpaca_tune.models import tokenizer
 from koalpaca_tune.records import Conversation, Turn
 from koalpaca_tune.tokens import survey_report
 from koalpaca_tune.tokens.encode import Encoder
+from koalpaca_tune.tokens.findings import FINDINGS
 from koalpaca_tune.tokens.limit import limit
-from koalpaca_tune.tokens.survey import CHUNK, FINDINGS, WORST, Lengths, Report, Survey, survey
+from koalpaca_tune.tokens.survey import CHUNK, WORST, Lengths, Report, Survey, survey
 from koalpaca_tune.tokens.vocabulary import Vocabulary
 
 
