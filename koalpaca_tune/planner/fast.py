@@ -1,0 +1,116 @@
+"""Activations of the fast engine, as `engine.neox` and `engine.llama` keep them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from koalpaca_tune.planner import constants
+from koalpaca_tune.planner.choice import Recompute
+from koalpaca_tune.planner.work import Work
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bytes for a token in a block's backward pass, beside the residual's gradient and what was saved.
+
+    Attributes:
+        mlp: the most at once in the MLP's half.
+        attention: the most at once in the attention's half.
+    """
+
+    mlp: float
+    attention: float
+
+
+def moments(work: Work, tokens: int, recompute: Recompute) -> tuple[dict[str, float], dict[str, float]]:
+    """Bytes by part at the loss, and in the backward pass of the last block."""
+    hidden = work.shape.hidden * work.compute_bytes
+    layers = work.shape.layers
+    block, wide, within = block_bytes(work), wide_bytes(work), backward_bytes(work)
+    rebuilt, inside = 0.0, max(within.mlp, within.attention)
+    if recompute == "none":
+        saved = block * layers
+    elif recompute == "wide":
+        saved = (block - wide) * layers
+        # built again from the norm's result, and gone before attention's half begins
+        normed = 0 if work.groups[2].targets else hidden
+        if within.mlp + normed + wide > within.attention:
+            rebuilt, inside = wide, within.mlp + normed
+    else:
+        # the input of one block that is fetched while another's is used
+        saved = float(hidden * (layers if recompute == "blocks" else min(2, layers)))
+        rebuilt = block - hidden
+    learned = tokens * work.learned_share
+    rows = min(learned, chunk_rows(work))
+    room = max(group.padded for group in work.groups) * work.compute_bytes if work.fold_lora else 0
+    return (
+        # the residual; of its learned rows the states and their gradient; of a chunk the norm's result
+        _moment(
+            work,
+            tokens * saved,
+            0.0,
+            (tokens + 2 * learned + rows) * hidden,
+            rows * work.shape.vocabulary * work.compute_bytes,
+        ),
+        # the residual's gradient, that of the learned rows that it was made from, and what a block adds
+        _moment(work, tokens * saved, tokens * rebuilt, tokens * (hidden + room + inside), 0.0),
+    )
+
+
+def wide_bytes(work: Work) -> float:
+    """The MLP's wide tensor for each token: before GELU, or gate and up (with room for a folded product)."""
+    up = work.groups[2]
+    room = up.padded if work.fold_lora and work.shape.family == "llama" else 0
+    return float((up.outputs + room) * work.compute_bytes)
+
+
+def block_bytes(work: Work) -> float:
+    """All that one block saves for each token."""
+    shape = work.shape
+    elements = shape.hidden + 2 * shape.query_width + 2 * shape.kv_width + sum(g.padded for g in work.groups)
+    if shape.family == "llama":
+        elements += shape.hidden
+    if work.attention == "documents":
+        # torch's own graph of it keeps the result a second time
+        elements += shape.query_width
+    # attention's sums of exponentials are float32
+    return elements * work.compute_bytes + wide_bytes(work) + 4.0 * shape.heads
+
+
+def backward_bytes(work: Work) -> Within:
+    """What stands beside each other at the fullest places of `backward`."""
+    shape, item = work.shape, work.compute_bytes
+    neox = shape.family == "gpt_neox"
+    qkv, _, up, down = work.groups
+    hidden, inner = shape.hidden * item, shape.intermediate * item
+    drop = 1 if work.dropout else 0
+    normed = hidden if up.targets else 0
+    through = hidden * (1 + (drop if up.targets else 0))
+    # what `down` learns from is GELU's result, computed again; SwiGLU's overwrites the gradient at it
+    active = inner * ((1 if neox else 0) + drop) if down.targets else 0
+    room = up.padded * item if work.fold_lora and neox else 0
+    mlp = normed + inner + room + max(active, through if neox else 0.0)
+    if not neox:
+        mlp = max(mlp, normed + through)
+    if not work.fused:
+        mlp += constants.TORCH_KERNEL_FLOATS * 4.0 * shape.intermediate
+    query, kv = shape.query_width * item, shape.kv_width * item
+    heads = query + 2 * kv
+    joined = heads + (qkv.padded * item if work.fold_lora else 0)
+    # the kernel's own sums, and one key and value head for each query head
+    kernel = constants.ATTENTION_WORKSPACE * shape.query_width + (2 * query if kv < query else 0)
+    learning = hidden * (1 + drop) if qkv.targets else 0
+    attention = max(query + heads + kernel, heads + joined, joined + hidden + learning)
+    # of a parallel residual the MLP's half waits for attention's
+    return Within(mlp, attention + (hidden if neox else 0))
+
+
+def chunk_rows(work: Work) -> int:
+    """Rows of logits that are computed at once."""
+    row = work.shape.vocabulary * work.compute_bytes
+    return max(constants.LOGIT_CHUNK_ROWS, constants.LOGIT_CHUNK_BYTES // row)
+
+
+def _moment(work: Work, saved: float, rebuilt: float, gradients: float, logits: float) -> dict[str, float]:
+    rounding = constants.WORKSPACE_BYTES * work.cuda + constants.ROUNDING * (saved + rebuilt + gradients)
+    return {"saved": saved, "rebuilt": rebuilt, "gradients": gradients, "logits": logits, "rounding": rounding}

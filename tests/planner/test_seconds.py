@@ -1,0 +1,149 @@
+"""Time: what was measured on the H200 comes out, and what must be faster is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from koalpaca_tune.planner.card import CARDS
+from koalpaca_tune.planner.choice import RECOMPUTE, Choice
+from koalpaca_tune.planner.seconds import PARTS, seconds, useful_flop
+from koalpaca_tune.planner.work import Work
+
+H200 = CARDS["h200"]
+WHOLE = Choice(16384, "none", 0, False)
+
+
+def total(work: Work, choice: Choice, card: str = "h200") -> float:
+    return sum(seconds(work, choice, CARDS[card]).values())
+
+
+# shared/bench/ceiling.py on one H200: matrix products, cuDNN's and flash's attention, head, in ms for 16,384 tokens
+CEILING = {
+    "polyglot-ko-5.8b": (494, 70, 126, 10),
+    "polyglot-ko-12.8b": (1131, 104, 217, 12),
+    "llama-3-8b": (630, 69, 155, 48),
+}
+
+
+@pytest.mark.parametrize("name", CEILING)
+def test_products_attention_and_head_take_what_was_measured(name: str, measured_work: Callable[..., Work]) -> None:
+    products, cudnn, flash, head = (ms / 1e3 for ms in CEILING[name])
+    parts = seconds(measured_work(name), WHOLE, H200)
+    assert parts["matmuls"] == pytest.approx(products, rel=0.05)
+    assert parts["attention"] == pytest.approx(cudnn, rel=0.06)
+    assert parts["head"] == pytest.approx(head, abs=0.004)
+    flashed = seconds(measured_work(name, attention="flash"), WHOLE, H200)
+    assert flashed["attention"] == pytest.approx(flash, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "recompute", "speed"),
+    [
+        ("polyglot-ko-5.8b", "none", 15_586),
+        ("polyglot-ko-5.8b", "blocks", 11_396),
+        ("polyglot-ko-12.8b", "none", 7_659),
+        ("polyglot-ko-12.8b", "blocks", 5_713),
+        ("llama-3-8b", "none", 11_225),
+        ("llama-3-8b", "blocks", 7_856),
+    ],
+)
+def test_the_plain_engine_is_as_fast_as_trl_was(
+    name: str, recompute: str, speed: int, measured_work: Callable[..., Work]
+) -> None:
+    work = measured_work(name, engine="plain", dropout=True)
+    assert 16384 / total(work, replace(WHOLE, recompute=recompute)) == pytest.approx(speed, rel=0.1)
+
+
+def test_parts_have_one_order_and_none_is_negative(measured_work: Callable[..., Work]) -> None:
+    for recompute in RECOMPUTE:
+        parts = seconds(measured_work("llama-3-8b"), Choice(2048, recompute, 4, False), H200)
+        assert tuple(parts) == PARTS
+        assert min(parts.values()) >= 0.0
+
+
+def test_more_recompute_is_never_faster_and_a_larger_micro_step_never_slower(
+    measured_work: Callable[..., Work],
+) -> None:
+    work = measured_work("polyglot-ko-3.8b")
+    took = [total(work, replace(WHOLE, recompute=policy)) for policy in RECOMPUTE]
+    assert took == sorted(took)
+    cut = [total(work, replace(WHOLE, micro_tokens=size)) for size in (16384, 8192, 4096, 2048)]
+    assert cut == sorted(cut)
+
+
+def test_a_cache_saves_dequantising_and_nothing_else(measured_work: Callable[..., Work]) -> None:
+    work = measured_work("polyglot-ko-5.8b")
+    without, whole = (seconds(work, Choice(2048, "none", n, False), H200) for n in (0, 28))
+    assert whole["dequantise"] == 0.0
+    # performance.md: 8.5 % of a step at 2,048 tokens
+    assert without["dequantise"] / sum(without.values()) == pytest.approx(0.085, abs=0.03)
+    assert {part for part in PARTS if without[part] != whole[part]} == {"dequantise"}
+
+
+def test_small_micro_steps_wait_for_the_host_unless_a_graph_is_replayed(measured_work: Callable[..., Work]) -> None:
+    work = measured_work("polyglot-ko-1.3b", step_tokens=128, document_tokens=64.0, longest=100)
+    slow = seconds(work, Choice(128, "none", 0, False), H200)
+    assert slow["launches"] > 0.0
+    assert seconds(work, Choice(128, "none", 0, True), H200)["launches"] == 0.0
+    assert seconds(measured_work("polyglot-ko-12.8b"), WHOLE, H200)["launches"] == 0.0
+
+
+def test_attention_takes_the_kernel_that_the_engine_takes(measured_work: Callable[..., Work]) -> None:
+    """Padding to 64 tokens makes a last document that is not as long as the others: no cuDNN."""
+
+    def attention(card: str, **different: object) -> float:
+        return seconds(measured_work("polyglot-ko-5.8b", **different), WHOLE, CARDS[card])["attention"]
+
+    flash = attention("h200", attention="flash")
+    assert attention("h200") < flash
+    assert attention("h200", document_tokens=1500.0) > attention("h200", attention="cudnn")
+    uneven = {"step_tokens": 8 * 2047, "longest": 2047, "document_tokens": 2047.0}
+    assert attention("h200", **uneven) > attention("h200")
+    # heads of 256 have no flash backward pass on an RTX 4090; those of 128 have
+    assert attention("4090") > attention("4090", attention="flash")
+    assert attention("a100-80") == attention("a100-80", attention="flash")
+
+
+def test_short_documents_have_little_attention_and_unlearned_tokens_no_head(
+    measured_work: Callable[..., Work],
+) -> None:
+    long = seconds(measured_work("llama-3-8b", attention="flash"), WHOLE, H200)
+    short = seconds(measured_work("llama-3-8b", document_tokens=256.0, learned_share=0.25), WHOLE, H200)
+    assert short["attention"] < long["attention"] / 4
+    assert short["head"] == pytest.approx(long["head"] / 4)
+
+
+@pytest.mark.parametrize(
+    ("slower", "part"),
+    [
+        ({"fold_lora": False}, "lora"),
+        ({"dropout": True}, "lora"),
+        ({"fused": False}, "elementwise"),
+        ({"double_quant": False}, "dequantise"),
+        ({"optimizer_bytes": 16.0}, "optimizer"),
+        ({"compute_bytes": 4}, "matmuls"),
+    ],
+)
+def test_every_setting_has_its_price(
+    slower: dict[str, object], part: str, measured_work: Callable[..., Work]
+) -> None:
+    quick, slow = (seconds(measured_work("llama-3-8b", **kind), WHOLE, H200) for kind in ({}, slower))
+    assert slow[part] > quick[part]
+
+
+def test_offload_waits_where_the_link_is_slower_than_the_card(measured_work: Callable[..., Work]) -> None:
+    work = measured_work("polyglot-ko-1.3b")
+    choice = Choice(16384, "offload", 0, False)
+    slow = seconds(work, choice, replace(H200, host_link=2e9))
+    assert slow["offload"] > 10 * seconds(work, choice, H200)["offload"]
+
+
+def test_useful_work_is_that_of_the_roofline(measured_work: Callable[..., Work]) -> None:
+    """performance.md: the limit of 786 TFLOP/s is 32.0k, 14.7k and 24.8k tokens/s (LoRA's own products aside)."""
+    for name, limit in (("polyglot-ko-5.8b", 32_000), ("polyglot-ko-12.8b", 14_700), ("llama-3-8b", 24_800)):
+        work = measured_work(name)
+        flop = useful_flop(work) - 6 * work.adapter_parameters * work.step_tokens
+        assert 16384 * 786e12 / flop == pytest.approx(limit, rel=0.03)
