@@ -16,6 +16,8 @@ from typing import Any
 # before huggingface_hub is imported anywhere
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# before bitsandbytes imports triton, which asks once: the kernels' tests run them interpreted, on the CPU
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 from hypothesis import settings

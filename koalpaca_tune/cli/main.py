@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from koalpaca_tune import __version__
-from koalpaca_tune.cli import data, evaluate, hub, recipe, train, use
+from koalpaca_tune.cli import data, evaluate, hub, plan, recipe, train, use
 from koalpaca_tune.cli.doctor import doctor
 from koalpaca_tune.errors import KoalpacaError
 
 ERRORS_PAGE = "docs/ko/errors.md"
 OUT_OF_MEMORY = (
-    "the card's memory is full. Set training.recompute=blocks, lower training.batch_size (and raise "
-    "training.accumulation by the same factor), or lower data.max_length."
+    "the card's memory is full. Lower engine.memory_budget or engine.micro_tokens, set "
+    "engine.recompute=blocks, or lower data.max_length."
 )
 
 
@@ -62,6 +62,7 @@ def cli() -> None:
     \b
     순서 (the way):
       koalpaca data prepare my.csv --out prepared
+      koalpaca plan polyglot-ko-12.8b
       koalpaca train polyglot-ko-12.8b
       koalpaca eval EleutherAI/polyglot-ko-12.8b --adapter runs/polyglot-ko-12.8b/adapter --out judged
       koalpaca compare judged/base judged/adapter --out comparison
@@ -70,6 +71,7 @@ def cli() -> None:
 
 
 cli.add_command(data.data)
+cli.add_command(plan.plan)
 cli.add_command(train.train)
 cli.add_command(evaluate.evaluate)
 cli.add_command(evaluate.compare)

@@ -105,7 +105,7 @@ def _model(ready: Ready) -> None:
             ("단계 (steps)", len(trainer.steps)),
             (
                 "한 단계 (one step)",
-                f"{training.batch_size} x {training.accumulation} x {ready.accelerator.num_processes} rows "
+                f"{training.batch_size} x {ready.accelerator.num_processes} rows "
                 f"of up to {ready.recipe.data.max_length:,} tokens",
             ),
             ("optimizer", type(trainer.optimizer).__name__),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import types
 import typing
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +16,9 @@ from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
 class Strict(BaseModel):
     """Base of every model read from a file: unknown keys and near-miss types are errors; frozen."""
+
+    gone: ClassVar[Mapping[str, str]] = {}
+    """Keys that there once were, and what to write instead."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -73,12 +77,11 @@ def _problem(model: type[BaseModel], document: Document, path: Path, detail: Any
     kind = detail["type"]
     value = detail.get("input")
     if kind == "extra_forbidden":
-        known = _keys_at(model, path[:-1])
         return Problem(
             "config-unknown-key",
             f"unknown key '{path[-1]}' (value {_said(value)}).",
             document.where(path, key=True),
-            did_you_mean(str(path[-1]), known),
+            gone(model, path) or did_you_mean(str(path[-1]), _keys_at(model, path[:-1])),
         )
     if kind == "missing":
         return Problem("config-missing-key", f"'{path[-1]}' is missing.", document.where(path), "Add it.")
@@ -174,6 +177,13 @@ def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
 
 
+def gone(model: type[BaseModel], path: Path) -> str:
+    """What to write in place of a key that there once was; empty for any other."""
+    here = _annotation_at(model, path[:-1])
+    known = isinstance(here, type) and issubclass(here, Strict)
+    return here.gone.get(str(path[-1]), "") if known else ""
+
+
 def _allowed_at(model: type[BaseModel], path: Path) -> list[Any]:
     here = _annotation_at(model, path)
     options = typing.get_args(here) if typing.get_origin(here) in (typing.Union, types.UnionType) else [here]
@@ -197,4 +207,4 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return found
 
 
-__all__ = ["Strict", "check", "dot", "keys"]
+__all__ = ["Strict", "check", "dot", "gone", "keys"]

@@ -11,10 +11,10 @@ import yaml
 
 from koalpaca_tune import resources
 from koalpaca_tune.config import document as doc
-from koalpaca_tune.config.check import Strict, check, keys
+from koalpaca_tune.config.check import Strict, check, gone, keys
 from koalpaca_tune.config.document import Document, dot
 from koalpaca_tune.config.preparation import Preparation
-from koalpaca_tune.config.recipe import Quantization, Recipe
+from koalpaca_tune.config.recipe import Engine, Quantization, Recipe
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
 
@@ -108,9 +108,8 @@ def override(document: Document, overrides: Sequence[str], model: type[Strict] =
             problems += error.problems
             continue
         if key not in known:
-            problems.append(
-                Problem("config-unknown-key", f"unknown key '{key}'.", "command line", did_you_mean(key, known))
-            )
+            fix = gone(model, tuple(key.split("."))) or did_you_mean(key, known)
+            problems.append(Problem("config-unknown-key", f"unknown key '{key}'.", "command line", fix))
             continue
         if key in seen:
             problems.append(Problem("override", f"'{key}' is given twice.", "command line", "Keep one."))
@@ -149,6 +148,8 @@ def _replaced(key: str, value: Any) -> Sequence[str]:
         return ["max_steps"]
     if key == "quantization.load_in_4bit" and value is False:
         return [name for name in Quantization.model_fields if name.startswith("bnb_")]
+    if key == "engine.kind" and value == "plain":
+        return [name for name in Engine.model_fields if name not in Engine.plain_keys]
     return []
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -63,22 +64,23 @@ class Data(Strict):
 
 
 class Training(Strict):
-    """The loop. A step is one update of the adapter: batch_size x accumulation rows on each GPU."""
+    """The loop. A step is one update of the adapter: batch_size rows on each GPU."""
+
+    gone: ClassVar[Mapping[str, str]] = {
+        "accumulation": "A step is training.batch_size rows; how it is cut is planned (engine.micro_tokens).",
+        "recompute": "Write engine.recompute.",
+    }
 
     epochs: Annotated[float, Field(gt=0)] | None = Field(None, description="Passes over the data.")
     max_steps: Positive | None = Field(None, description="Steps in place of epochs.")
-    batch_size: Positive = Field(1, description="Rows in one micro-batch.")
-    accumulation: Positive = Field(8, description="Micro-batches in one step: 1 x 8 learns what 8 x 1 learns.")
+    batch_size: Positive = Field(8, description="Rows of one step on each GPU.")
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = Field(2e-4, description="Peak rate.")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Rate after the warm-up.")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps from zero to the peak rate.")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.0, description="Decoupled weight decay (AdamW).")
     max_grad_norm: Annotated[float, Field(gt=0.0)] = Field(1.0, description="Gradients are clipped to this norm.")
     optimizer: Literal["auto", "adamw", "paged_adamw_8bit"] = Field(
-        "auto", description="auto: bitsandbytes' paged 8-bit AdamW on CUDA, torch's AdamW on the CPU."
-    )
-    recompute: Literal["none", "blocks"] = Field(
-        "none", description="blocks: activations of each block are computed again in backward, to save memory."
+        "auto", description="auto: adamw, torch's fused AdamW. paged_adamw_8bit: bitsandbytes', on CUDA alone."
     )
     log_every: Positive = Field(10, description="Steps between lines of metrics.jsonl.")
     eval_every: Positive | None = Field(None, description="Steps between validation losses; null: only at the end.")
@@ -90,6 +92,57 @@ class Training(Strict):
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("exactly one of epochs and max_steps says how long to train. | Set one of them.")
         return self
+
+
+class Engine(Strict):
+    """How a step is computed: speed and memory, never what is learned."""
+
+    plain_keys: ClassVar[tuple[str, ...]] = ("kind", "micro_tokens", "recompute")
+
+    kind: Literal["auto", "fast", "plain"] = Field(
+        "auto",
+        description="fast: our own blocks; plain: PEFT, transformers and bitsandbytes as they are; "
+        "auto: fast where base and type allow.",
+    )
+    memory_budget: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="GiB of the card to plan for; null: what it has free, less a margin."
+    )
+    micro_tokens: Positive | None = Field(
+        None, description="Tokens computed at once (no document is cut, at least one); null: planned."
+    )
+    recompute: Literal["auto", "none", "wide", "blocks", "offload"] = Field(
+        "auto",
+        description="Computed again in backward: none; wide, the MLP's wide tensor; blocks, whole blocks; "
+        "offload, those with their inputs in host memory; auto: planned.",
+    )
+    cached_blocks: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Blocks whose weights stay dequantised; null: planned."
+    )
+    attention: Literal["auto", "cudnn", "flash", "efficient", "documents"] = Field(
+        "auto", description="Attention kernel; documents: one document at a time, anywhere; auto: the fastest."
+    )
+    kernels: Literal["auto", "triton", "torch"] = Field(
+        "auto", description="torch: the plain reference of every fused kernel; auto: triton on CUDA."
+    )
+    fold_lora: bool = Field(True, description="LoRA inside the base's matrix product; false: a product of its own.")
+    graphs: Literal["auto", "always", "never"] = Field("auto", description="CUDA graphs of small micro-steps.")
+
+    @model_validator(mode="after")
+    def _no_idle_keys(self) -> Self:
+        idle = [name for name in type(self).model_fields if name in self.model_fields_set - {*self.plain_keys}]
+        if self.kind == "plain" and idle:
+            raise ValueError(f"with kind: plain, {idle[0]} has no effect. | Remove it, or use the fast engine.")
+        if self.kind == "plain" and self.recompute in ("wide", "offload"):
+            raise ValueError(
+                f"with kind: plain, recompute cannot be {self.recompute}. | Set it to auto, none or blocks."
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # what is written must be readable again
+        written: dict[str, Any] = whole(self)
+        return {k: v for k, v in written.items() if self.kind != "plain" or k in self.plain_keys}
 
 
 class Evaluation(Strict):
@@ -121,6 +174,7 @@ class Recipe(Strict):
     lora: Lora
     data: Data
     training: Training
+    engine: Engine = Field(default_factory=Engine)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     hub: Hub = Field(default_factory=Hub)
 

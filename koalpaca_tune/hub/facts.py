@@ -204,7 +204,7 @@ def settings(files: Files) -> list[Fact]:
         Fact("학습한 파라미터", f"{sum(trainable.values()):,}개 ({modules})" if trainable else UNKNOWN),
         Fact("양자화 (로드한 뒤 확인)", quantization(record["proof"])),
         Fact("길이", length),
-        Fact("배치", f"{training['batch_size']} x 누적 {training['accumulation']}"),
+        Fact("배치", f"한 단계에 {training['batch_size']}행 (GPU마다)"),
         Fact(
             "학습률", f"{training['learning_rate']:g}, {training['schedule']}, 예열 {training['warmup_steps']} 단계"
         ),

@@ -101,6 +101,15 @@ def compute_dtype(quantization: Quantization, device: torch.device) -> torch.dty
     return DTYPES[name]
 
 
+def compute_of(model: Any) -> torch.dtype:
+    """The type of the matrix products of a model in memory."""
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            return torch.float32 if module.compute_dtype is None else module.compute_dtype
+    dtype: torch.dtype = model.get_input_embeddings().weight.dtype
+    return dtype
+
+
 def describe(base: Base) -> tuple[Any, Architecture]:
     """A base's transformers config and family, without its weights.
 

@@ -28,6 +28,7 @@ from koalpaca_tune.records import Encoded
 from koalpaca_tune.runs import record
 from koalpaca_tune.tokens.encode import Encoder
 from koalpaca_tune.tokens.limit import Counts, limit
+from koalpaca_tune.training import engines, loop
 from koalpaca_tune.training.loop import Progress, Trainer, accelerator
 
 Say = Callable[[str], None]
@@ -95,6 +96,10 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
     torch.manual_seed(recipe.seed)
     device = base.default_device()
     runner = accelerator(base.compute_dtype(recipe.quantization, device), device)
+    # the plan comes before the weights: what does not fit is said before a large base is loaded
+    compute = base.compute_dtype(recipe.quantization, runner.device)
+    steps = loop.plan(recipe, examples.train, runner)
+    prepared = engines.prepare(recipe, config, compute, examples.train, steps, runner.device, runner.num_processes)
     loaded = base.load(recipe.base, recipe.quantization, runner.device)
     model = adapter.attach(loaded, recipe.lora, recipe.base.path)
     trainer = Trainer(
@@ -105,6 +110,8 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
         examples.valid,
         pad_id=examples.encoder.vocabulary.pad_id,
         accelerator=runner,
+        planned=steps,
+        prepared=prepared,
     )
     return Ready(recipe, examples, loaded, adapter.trainable(model), trainer, runner)
 

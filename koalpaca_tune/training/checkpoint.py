@@ -1,7 +1,7 @@
 """Checkpoints: everything that the next step depends on, in safetensors and JSON, renamed into place whole.
 
 A checkpoint holds the adapter, the optimizer's state, the random generators and the step. The data order
-is a function of the step (training.plan), the learning rate too.
+is a function of the step (training.steps), the learning rate too.
 """
 
 from __future__ import annotations

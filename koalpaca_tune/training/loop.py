@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ from torch import Tensor
 
 from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.models import adapter
+from koalpaca_tune.models import adapter, base
 from koalpaca_tune.models.architectures import Architecture
+from koalpaca_tune.models.forward import causal
 from koalpaca_tune.records import Encoded
-from koalpaca_tune.tokens.pack import Batch, Row, collate
-from koalpaca_tune.training import checkpoint, optimizer, plan
+from koalpaca_tune.training import checkpoint, engines, optimizer
+from koalpaca_tune.training.engines import Prepared
 from koalpaca_tune.training.metrics import Metrics
-from koalpaca_tune.training.objective import Objective
+from koalpaca_tune.training.steps import Step, deal, steps
+
+SCORED_AT_ONCE = 512
+"""Examples arranged together for a mean loss: a long validation set does not lie on the device whole."""
 
 Progress = Callable[[int, int, dict[str, Any]], None]
 """(steps done, steps in all, the newest metrics) -> None."""
@@ -33,6 +37,18 @@ def accelerator(compute: torch.dtype, device: torch.device) -> accelerate.Accele
     cpu = device.type == "cpu"
     mixed = "bf16" if compute == torch.bfloat16 and not cpu else "no"
     return accelerate.Accelerator(mixed_precision=mixed, cpu=cpu)
+
+
+def plan(recipe: Recipe, train: Sequence[Encoded], accelerator: accelerate.Accelerator) -> list[Step]:
+    """All steps of a run."""
+    return steps(
+        train,
+        recipe.training,
+        max_length=recipe.data.max_length,
+        packing=recipe.data.packing,
+        seed=recipe.seed,
+        ranks=accelerator.num_processes,
+    )
 
 
 @dataclass
@@ -58,12 +74,64 @@ class Window:
         return cls(sums["loss"], sums["learned"], sums["tokens"], sums["grad_norm"], started)
 
 
+@dataclass(frozen=True)
+class Work:
+    """A step ready to be computed.
+
+    Attributes:
+        micro_steps: arguments of this process's micro-steps, as many as in every other process.
+        learned, tokens: of the whole step, over all processes.
+    """
+
+    micro_steps: list[tuple[Any, ...]]
+    learned: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A step's summed loss and gradient norm, on their way to the host.
+
+    Attributes:
+        there: float32 [2], on the device.
+        here: the same, pinned, on CUDA; whole once `arrived`.
+        number, work: of the step.
+    """
+
+    there: Tensor
+    here: Tensor | None
+    arrived: torch.cuda.Event | None
+    number: int
+    work: Work
+
+    @classmethod
+    def of(cls, there: Tensor, number: int, work: Work) -> Reading:
+        """Sets out."""
+        if there.device.type != "cuda":
+            return cls(there, None, None, number, work)
+        here = torch.empty(2, pin_memory=True)
+        here.copy_(there, non_blocking=True)
+        return cls(there, here, torch.cuda.current_stream().record_event(), number, work)
+
+    def values(self) -> tuple[float, float]:
+        """Waits for this step, and for nothing that was launched after it."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        total, norm = (self.there if self.here is None else self.here).tolist()
+        return total, norm
+
+    def not_finite(self) -> Tensor:
+        """float32 scalar on the device: 1 where one of the two is not finite."""
+        return (~torch.isfinite(self.there).all()).float()
+
+
 class Trainer:
     """One run in memory: model, data, plan. `run` goes from the first step, or a checkpoint, to the end.
 
     Attributes:
         steps: every step of the run.
-        micro_batches_done: micro-batches computed by this process, for the plan's test.
+        engine: what computes micro-steps, as this process holds it.
+        objective: the same, wrapped for data parallelism where there are several processes.
     """
 
     def __init__(
@@ -76,31 +144,42 @@ class Trainer:
         *,
         pad_id: int,
         accelerator: accelerate.Accelerator,
+        planned: list[Step] | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
-        """Prepares optimizer and plan; `model` carries the adapter, on its device."""
+        """Prepares optimizer and engine; `model` carries the adapter, on its device.
+
+        `planned` and `prepared` are the steps and the engine's choice where they are known already.
+        """
         self.recipe = recipe
         self.training = recipe.training
         self.accelerator = accelerator
         self.model = model
         self.train = train
         self.valid = valid
-        self.pad_id = pad_id
-        if self.training.recompute == "blocks":
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        raw = optimizer.build(self.parameters, self.training, accelerator.device)
-        self.objective: Any
         # accelerate would move the state to its device; bitsandbytes' paged state must stay where it is
-        self.objective = accelerator.prepare_model(Objective(model, architecture))
-        self.optimizer = raw
-        self.steps = plan.steps(
-            train,
-            self.training,
-            max_length=recipe.data.max_length,
-            packing=recipe.data.packing,
-            seed=recipe.seed,
-            ranks=accelerator.num_processes,
+        self.optimizer = optimizer.build(self.parameters, self.training, accelerator.device)
+        self.steps = planned or plan(recipe, train, accelerator)
+        compute = base.compute_of(causal(model))
+        self.prepared = prepared or engines.prepare(
+            recipe, causal(model).config, compute, train, self.steps, accelerator.device, accelerator.num_processes
         )
+        self.engine: Any = engines.build(
+            recipe,
+            self.prepared,
+            model,
+            architecture,
+            pad_id=pad_id,
+            device=accelerator.device,
+            compute=compute,
+        )
+        # the fast engine's gradients do not come through autograd: `_step` adds them up over ranks
+        self.objective: Any = self.engine if self.prepared.fast else accelerator.prepare_model(self.engine)
+        self._ahead: dict[int, Work] = {}
+        self._reading: Reading | None = None
+        # torch's fused optimizers leave out a step by a flag on the card
+        self._skips = bool(self.optimizer.defaults.get("fused"))
 
     def run(self, folder: Path, *, resume: bool = False, progress: Progress | None = None) -> Metrics:
         """Trains to the end, writing metrics.jsonl, checkpoints/ and adapter/ under `folder`.
@@ -116,6 +195,8 @@ class Trainer:
             self._step(number, window)
             done = number + 1
             row: dict[str, Any] = {}
+            if self._is_stop(done):
+                self._settle(window)
             if done % self.training.log_every == 0 or done == total:
                 row = self._row(number, window)
                 window = Window()
@@ -143,41 +224,98 @@ class Trainer:
             metrics.plot(folder / "report" / "loss.svg")
         return metrics
 
+    def _is_stop(self, done: int) -> bool:
+        """Whether something is written or measured after so many steps."""
+        training = self.training
+        every = (training.log_every, training.checkpoint_every, training.eval_every or len(self.steps))
+        return done == len(self.steps) or any(done % n == 0 for n in every)
+
     def _step(self, number: int, window: Window) -> None:
         rate = optimizer.rate(self.training, number, len(self.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        rows = self.steps[number].rows
-        # the divisor is known before the first micro-batch: all ranks see the whole step's rows
-        learned = sum(self.train[index].learned for row in rows for index in row)
+        work = self._ahead.pop(number, None) or self._work(number)
         self.model.train()
+        self.engine.train()
+        # data parallelism averages gradients over ranks; the sum is what is wanted
+        weight = (1 if self.prepared.fast else self.accelerator.num_processes) / work.learned
         total = torch.zeros((), device=self.accelerator.device)
-        micro = plan.micro_batches(
-            rows, self.training.batch_size, self.accelerator.process_index, self.accelerator.num_processes
-        )
-        for n, part in enumerate(micro):
-            batch = collate([[self.train[i] for i in row] for row in part], self.pad_id)
-            last = n == len(micro) - 1
+        for n, arguments in enumerate(work.micro_steps):
+            last = n == len(work.micro_steps) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.objective):
-                loss = self.objective(*self._tensors(batch))
-                # data parallelism averages gradients over ranks; the sum is what is wanted
-                self.accelerator.backward(loss * (self.accelerator.num_processes / learned))
+                loss = self.objective(*arguments)
+                self.accelerator.backward(loss * weight)
             total += loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.max_grad_norm)
+        if self.prepared.fast and self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(self.engine.gradients.flat)
+        norm = self._clip()
         summed: Tensor = self.accelerator.reduce(total, "sum")
-        mean, norm_value = float(summed) / learned, float(norm)
-        if not (math.isfinite(mean) and math.isfinite(norm_value)):
+        reading = Reading.of(torch.stack((summed, norm.float())), number, work)
+        self._settle(window)
+        self._reading = reading
+        if self._skips:
+            # told to the optimizer on the card: nothing waits, and a step that is not finite is not taken
+            self.optimizer.grad_scale = None
+            self.optimizer.found_inf = reading.not_finite()
+        else:
+            self._settle(window)
+        self.optimizer.step()
+        if self.prepared.fast:
+            self.engine.gradients.flat.zero_()
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
+        # while the card computes
+        self._ahead = {number + 1: self._work(number + 1)} if number + 1 < len(self.steps) else {}
+
+    def _clip(self) -> Tensor:
+        """The norm of all gradients, which are made no longer than training.max_grad_norm."""
+        longest = self.training.max_grad_norm
+        if not self.prepared.fast:
+            whole: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, longest)
+            return whole
+        flat: Tensor = self.engine.gradients.flat
+        norm: Tensor = flat.norm()  # type: ignore[no-untyped-call]
+        flat.mul_((longest / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def _settle(self, window: Window) -> None:
+        """Reads and counts the step that is still on its way from the card.
+
+        Raises:
+            KoalpacaError: its loss or gradient is not finite (loss-not-finite).
+        """
+        reading, self._reading = self._reading, None
+        if reading is None:
+            return
+        total, norm = reading.values()
+        mean = total / reading.work.learned
+        if not (math.isfinite(mean) and math.isfinite(norm)):
             raise KoalpacaError(
                 "loss-not-finite",
-                f"at step {number + 1} the loss is {mean:.4g} and the gradient norm {norm_value:.4g}.",
+                f"at step {reading.number + 1} the loss is {mean:.4g} and the gradient norm {norm:.4g}.",
                 fix="The step was not taken. Lower training.learning_rate, or look at the data of this step.",
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        window.loss += mean * learned
-        window.learned += learned
-        window.tokens += sum(len(self.train[index].ids) for row in rows for index in row)
-        window.grad_norm = max(window.grad_norm, norm_value)
+        window.loss += total
+        window.learned += reading.work.learned
+        window.tokens += reading.work.tokens
+        window.grad_norm = max(window.grad_norm, norm)
+
+    def _work(self, number: int) -> Work:
+        """A step's micro-steps, equally many in every process, since they wait for each other."""
+        shares = [
+            [[self.train[index] for index in row] for row in share]
+            for share in deal(self.steps[number].rows, self.accelerator.num_processes)
+        ]
+        several = len(shares) > 1
+        count = max(self.engine.count(share, grad=True) for share in shares) if several else 0
+        mine = shares[self.accelerator.process_index]
+        documents = [one for share in shares for row in share for one in row]
+        return Work(
+            self.engine.arrange(mine, grad=True, count=count),
+            # the divisor is known before the first micro-step: all ranks see the whole step's rows
+            sum(one.learned for one in documents),
+            sum(len(one.ids) for one in documents),
+        )
 
     def _row(self, number: int, window: Window) -> dict[str, Any]:
         seconds = time.perf_counter() - window.started
@@ -200,24 +338,16 @@ class Trainer:
     def mean_loss(self, examples: Sequence[Encoded]) -> float:
         """Mean negative log-likelihood of the learned tokens of some examples, in nats, without dropout."""
         self.model.eval()
-        rows: list[Row] = [(n,) for n in range(len(examples))]
+        self.engine.eval()
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        mine = sorted(rows[rank::ranks], key=lambda row: len(examples[row[0]].ids))
+        mine = sorted(examples[rank::ranks], key=lambda one: len(one.ids))
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for part in _by_tokens(mine, examples, 8 * self.recipe.data.max_length):
-            batch = collate([[examples[i] for i in row] for row in part], self.pad_id)
-            with self.accelerator.autocast():
-                total += self.accelerator.unwrap_model(self.objective)(*self._tensors(batch))
+        for at in range(0, len(mine), SCORED_AT_ONCE):
+            for arguments in self.engine.arrange([[one] for one in mine[at : at + SCORED_AT_ONCE]], grad=False):
+                with self.accelerator.autocast():
+                    total += self.engine(*arguments)
         summed: Tensor = self.accelerator.reduce(total, "sum")
         return float(summed) / sum(one.learned for one in examples)
-
-    def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        device = self.accelerator.device
-        return (
-            torch.from_numpy(batch.ids).to(device),
-            torch.from_numpy(batch.labels).to(device),
-            torch.from_numpy(batch.positions).to(device),
-        )
 
     def _checkpoint(self, folder: Path, done: int, window: Window) -> None:
         if self.accelerator.is_main_process:
@@ -236,16 +366,3 @@ class Trainer:
             )
         state = checkpoint.restore(whole[-1], self.model, self.optimizer)
         return int(state["step"]), Window.from_dict(state["window"])
-
-
-def _by_tokens(rows: Sequence[Row], examples: Sequence[Encoded], budget: int) -> Iterator[list[Row]]:
-    """Consecutive rows (sorted by length) in groups of at most `budget` padded tokens, at least one each."""
-    group: list[Row] = []
-    for row in rows:
-        width = len(examples[row[0]].ids)
-        if group and width * (len(group) + 1) > budget:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group

@@ -203,7 +203,7 @@ def mine(tiny: str, conversations: Sequence[Conversation], tmp_path: Path, monke
             "base": {"path": tiny},
             "lora": {"targets": ["query_key_value" if "gpt_neox" in Path(tiny).name else "q_proj"]},
             "data": {"train": "train.jsonl", "max_length": 128},
-            "training": {"max_steps": 2, "batch_size": 2, "accumulation": 1, "log_every": 1},
+            "training": {"max_steps": 2, "batch_size": 2, "log_every": 1},
         }
     )
     jsonl.replace(tmp_path / "mine.yaml", [load.dump(recipe)])

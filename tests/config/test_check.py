@@ -80,9 +80,19 @@ def test_defaults_are_the_documented_ones() -> None:
             "Known: path, revision.",
         ),
         (
-            with_keys(training="gradient_acumulation: 8"),
-            "config-unknown-key | r.yaml:9:3: training.gradient_acumulation: unknown key 'gradient_acumulation' "
-            "(value 8). Did you mean 'accumulation'?",
+            with_keys(training="chekpoint_every: 8"),
+            "config-unknown-key | r.yaml:9:3: training.chekpoint_every: unknown key 'chekpoint_every' "
+            "(value 8). Did you mean 'checkpoint_every'?",
+        ),
+        (
+            with_keys(training="accumulation: 8"),
+            "config-unknown-key | r.yaml:9:3: training.accumulation: unknown key 'accumulation' (value 8). "
+            "A step is training.batch_size rows; how it is cut is planned (engine.micro_tokens).",
+        ),
+        (
+            with_keys(training="recompute: blocks"),
+            "config-unknown-key | r.yaml:9:3: training.recompute: unknown key 'recompute' (value 'blocks'). "
+            "Write engine.recompute.",
         ),
         (
             with_keys(data="max_len: {a: 1}"),
@@ -208,6 +218,21 @@ def test_an_unknown_key_at_any_depth(text: str, message: str) -> None:
             "Remove it, or load in 4 bits.",
         ),
         (
+            with_keys(engine="kind: plain\ngraphs: auto"),
+            "config-value | r.yaml:11:3: engine: with kind: plain, graphs has no effect. "
+            "Remove it, or use the fast engine.",
+        ),
+        (
+            with_keys(engine="kind: plain\nrecompute: offload"),
+            "config-value | r.yaml:11:3: engine: with kind: plain, recompute cannot be offload. "
+            "Set it to auto, none or blocks.",
+        ),
+        (
+            with_keys(engine="memory_budget: 0.0"),
+            "config-value | r.yaml:11:18: engine.memory_budget: 0.0 is not allowed. "
+            "Input should be greater than 0.",
+        ),
+        (
             with_keys(training="max_steps: 3"),
             "config-value | r.yaml:9:3: training: exactly one of epochs and max_steps says how long to train. "
             "Set one of them.",
@@ -294,6 +319,29 @@ QUANTIZATIONS = st.one_of(
     ),
     st.just({"load_in_4bit": False}),
 )
+ENGINES = st.one_of(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "kind": st.sampled_from(["auto", "fast"]),
+            "memory_budget": st.none() | st.floats(0.5, 200.0),
+            "micro_tokens": st.none() | positive,
+            "recompute": st.sampled_from(["auto", "none", "wide", "blocks", "offload"]),
+            "cached_blocks": st.none() | st.integers(0, 100),
+            "attention": st.sampled_from(["auto", "cudnn", "flash", "efficient", "documents"]),
+            "kernels": st.sampled_from(["auto", "triton", "torch"]),
+            "fold_lora": st.booleans(),
+            "graphs": st.sampled_from(["auto", "always", "never"]),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"kind": st.just("plain")},
+        optional={
+            "micro_tokens": st.none() | positive,
+            "recompute": st.sampled_from(["auto", "none", "blocks"]),
+        },
+    ),
+)
 LENGTHS = st.one_of(
     st.fixed_dictionaries({"epochs": st.floats(0.01, 1e6)}), st.fixed_dictionaries({"max_steps": positive})
 )
@@ -334,6 +382,7 @@ RECIPES = st.fixed_dictionaries(
         "out": st.none() | words,
         "template": words,
         "quantization": QUANTIZATIONS,
+        "engine": ENGINES,
         "hub": st.fixed_dictionaries({}, optional={"license": st.none() | words, "data_licenses": st.lists(words)}),
     },
 )

@@ -108,6 +108,22 @@ def test_full_precision_can_be_asked_for_where_the_file_has_4_bit_settings() -> 
     assert "bnb_4bit_quant_type has no effect" in found[0]
 
 
+def test_the_plain_engine_can_be_asked_for_where_the_file_sets_up_the_fast_one(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    text = load.find("demo").read_text(encoding="utf-8")
+    path.write_text(text + "engine: {kind: fast, micro_tokens: 512, graphs: never}\n", encoding="utf-8")
+    engine = load.load(str(path), ["engine.kind=plain"]).engine
+    assert (engine.kind, engine.micro_tokens, engine.graphs) == ("plain", 512, "auto")
+    assert "graphs has no effect" in problems("engine.kind=plain", "engine.graphs=never", name=str(path))[0]
+
+
+def test_a_key_of_old_is_told_what_to_write_now() -> None:
+    assert problems("training.accumulation=8") == [
+        "config-unknown-key | command line: unknown key 'training.accumulation'. "
+        "A step is training.batch_size rows; how it is cut is planned (engine.micro_tokens)."
+    ]
+
+
 def test_an_override_clears_what_was_wrong_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(

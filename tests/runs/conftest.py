@@ -45,7 +45,8 @@ def on_files(
                 "valid": str(tmp_path / "valid.jsonl"),
                 "max_length": 128,
             },
-            "training": {"max_steps": 2, "batch_size": 2, "accumulation": 2, "learning_rate": 0.01, "log_every": 1},
+            "training": {"max_steps": 2, "batch_size": 4, "learning_rate": 0.01, "log_every": 1},
+            "engine": {"kind": "plain"},
         }
         for section, changes in sections.items():
             values[section] = {**values.get(section, {}), **changes} if isinstance(changes, dict) else changes

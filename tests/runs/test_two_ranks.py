@@ -29,12 +29,19 @@ def test_axolotl_3839_two_ranks_equal_one(
 ) -> None:
     """qlora#96 (one GPU busy); axolotl PR#3839 (DDP with a world of one).
 
-    Nine rows in steps of four: in the last step the second rank has none.
+    Nine rows in steps of four: in the last step the second rank has none. In the first, the longest row of the
+    first rank is a micro-step of its own, so that the second rank waits in an empty one.
     """
 
     def recipe(name: str, batch_size: int) -> Recipe:
-        training = {"max_steps": 3, "batch_size": batch_size, "accumulation": 1, "eval_every": 1}
-        return on_files("llama", out=str(tmp_path / name), training=training, data={"packing": False})
+        training = {"max_steps": 3, "batch_size": batch_size, "eval_every": 1}
+        return on_files(
+            "llama",
+            out=str(tmp_path / name),
+            training=training,
+            engine={"micro_tokens": 80},
+            data={"packing": False},
+        )
 
     carry_out(recipe("one", 4))
     jsonl.replace(tmp_path / "two.yaml", [load.dump(recipe("two", 2))])
@@ -46,7 +53,7 @@ def test_axolotl_3839_two_ranks_equal_one(
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 x 1 x 2 rows" in done.stdout
+    assert "2 x 2 rows" in done.stdout
     assert done.stdout.count("어댑터 (adapter):") == 1, "only one rank reports"
     lines, matrices = written(tmp_path / "one")
     two_lines, two_matrices = written(tmp_path / "two")

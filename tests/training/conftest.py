@@ -23,9 +23,9 @@ Set = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def make_recipe(tiny_bases: dict[str, str]) -> Callable[..., Recipe]:
-    """(family, section=changes, ...) -> a recipe of three steps of four unpacked rows, without dropout."""
+    """(family, kind=engine, section=changes, ...) -> a recipe of three steps of four unpacked rows, no dropout."""
 
-    def make(family: str = "gpt_neox", **sections: Set) -> Recipe:
+    def make(family: str = "gpt_neox", *, kind: str = "plain", **sections: Set) -> Recipe:
         values: dict[str, Any] = {
             "name": "small",
             "base": {"path": tiny_bases[family]},
@@ -34,11 +34,11 @@ def make_recipe(tiny_bases: dict[str, str]) -> Callable[..., Recipe]:
             "data": {"train": "train.jsonl", "max_length": 128, "packing": False},
             "training": {
                 "max_steps": 3,
-                "batch_size": 2,
-                "accumulation": 2,
+                "batch_size": 4,
                 "learning_rate": 0.01,
                 "log_every": 1,
             },
+            "engine": {"kind": kind},
         }
         for section, changes in sections.items():
             values[section] = {**values.get(section, {}), **changes} if isinstance(changes, dict) else changes

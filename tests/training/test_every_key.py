@@ -1,4 +1,7 @@
-"""Every key of the sections training, lora and data takes effect: changed, it changes what is stated here."""
+"""Every key of the sections training, engine, lora and data takes effect: changed, it changes what is stated here.
+
+Of the engine, what the plain one takes; the keys of the fast one alone are in tests/engine.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from koalpaca_tune.config.recipe import Data, Lora, Recipe, Training
+from koalpaca_tune.config.recipe import Data, Engine, Lora, Recipe, Training
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.runs.train import Ready
 
@@ -18,14 +21,14 @@ START: dict[str, dict[str, Any]] = {
     "data": {"valid": "valid.jsonl", "max_length": 48, "too_long": "cut", "packing": False},
     "training": {
         "max_steps": 3,
-        "batch_size": 2,
-        "accumulation": 2,
+        "batch_size": 4,
         "learning_rate": 0.01,
         "schedule": "constant",
         "log_every": 1,
         "checkpoint_every": 1,
         "keep_checkpoints": 3,
     },
+    "engine": {"kind": "plain"},
 }
 
 
@@ -66,19 +69,19 @@ def observe(ready: Ready, folder: Path) -> dict[str, Any]:
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "training.epochs": ({"epochs": 2.0, "max_steps": None}, "steps"),
     "training.max_steps": ({"max_steps": 2}, "steps"),
-    "training.batch_size": ({"batch_size": 4}, "shapes"),
-    "training.accumulation": ({"accumulation": 1}, "shapes"),
+    "training.batch_size": ({"batch_size": 2}, "shapes"),
     "training.learning_rate": ({"learning_rate": 0.02}, "rates"),
     "training.schedule": ({"schedule": "linear"}, "rates"),
     "training.warmup_steps": ({"warmup_steps": 2}, "rates"),
     "training.weight_decay": ({"weight_decay": 9.0}, "losses"),
     "training.max_grad_norm": ({"max_grad_norm": 0.01}, "gradient"),
     "training.optimizer": ({"optimizer": "paged_adamw_8bit"}, "error: optimizer-device"),
-    "training.recompute": ({"recompute": "blocks"}, "block calls"),
     "training.log_every": ({"log_every": 2}, "losses"),
     "training.eval_every": ({"eval_every": 1}, "valid"),
     "training.checkpoint_every": ({"checkpoint_every": 2}, "checkpoints"),
     "training.keep_checkpoints": ({"keep_checkpoints": 1}, "checkpoints"),
+    "engine.micro_tokens": ({"micro_tokens": 100}, "shapes"),
+    "engine.recompute": ({"recompute": "blocks"}, "block calls"),
     "lora.r": ({"r": 8}, "trainable"),
     "lora.alpha": ({"alpha": 64}, "losses"),
     "lora.dropout": ({"dropout": 0.5}, "losses"),
@@ -89,11 +92,27 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "data.packing": ({"packing": True}, "rows"),
 }
 
+ELSEWHERE = {
+    "data.train": "tests/runs",
+    "engine.kind": "tests/engine",
+    "engine.memory_budget": "tests/engine",
+    "engine.cached_blocks": "tests/engine",
+    "engine.attention": "tests/engine",
+    "engine.kernels": "tests/engine",
+    "engine.fold_lora": "tests/engine",
+    "engine.graphs": "tests/engine",
+}
+"""Where the other keys are shown to take effect."""
+
 
 def test_no_key_is_left_out() -> None:
-    sections = {"training": Training, "lora": Lora, "data": Data}
+    sections = {"training": Training, "engine": Engine, "lora": Lora, "data": Data}
     every = {f"{section}.{key}" for section, model in sections.items() for key in model.model_fields}
-    assert set(CHANGES) == every - {"data.train"}, "data.train is read by runs.train: see tests/runs"
+    assert CHANGES.keys() | ELSEWHERE.keys() == every
+    assert not CHANGES.keys() & ELSEWHERE.keys()
+    assert set(Engine.model_fields) - {key.removeprefix("engine.") for key in ELSEWHERE} == {*Engine.plain_keys} - {
+        "kind"
+    }, "what the plain engine takes is shown here"
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from koalpaca_tune.config.recipe import Recipe, Training
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.records import Encoded
 from koalpaca_tune.runs.train import Ready
 from koalpaca_tune.training import optimizer
 
@@ -22,6 +24,12 @@ Make = Callable[..., Recipe]
 Prepare = Callable[..., Ready]
 Adapter = dict[str, torch.Tensor]
 Train = Callable[..., tuple[list[Any], Adapter]]
+
+
+@pytest.fixture(scope="module", params=["plain", "fast"])
+def make_recipe(request: pytest.FixtureRequest, make_recipe: Make) -> Make:
+    """Every test of this file runs on both engines."""
+    return partial(make_recipe, kind=request.param)
 
 
 def watched(ready: Ready) -> list[dict[str, torch.Tensor]]:
@@ -35,6 +43,12 @@ def watched(ready: Ready) -> list[dict[str, torch.Tensor]]:
     return seen
 
 
+def rows_of(ready: Ready) -> list[list[list[Encoded]]]:
+    """The documents of each row of each step."""
+    train = ready.trainer.train
+    return [[[train[index] for index in row] for row in step.rows] for step in ready.trainer.steps]
+
+
 def close(one: Adapter, two: Adapter, tolerance: float) -> bool:
     assert one.keys() == two.keys()
     return all(torch.allclose(one[name], two[name], rtol=0, atol=tolerance) for name in one)
@@ -42,7 +56,7 @@ def close(one: Adapter, two: Adapter, tolerance: float) -> bool:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("packing", [False, True])
-def test_transformers_34191_one_by_eight_equals_eight_by_one(
+def test_transformers_34191_a_step_is_the_same_however_it_is_cut(
     make_recipe: Make,
     ready: Prepare,
     adapter_of: Callable[[Ready], Adapter],
@@ -52,13 +66,19 @@ def test_transformers_34191_one_by_eight_equals_eight_by_one(
 ) -> None:
     """transformers PR#34191: the loss depends on the accumulation, because means of means are taken."""
     data = {"packing": packing, "max_length": 48}
-    results = []
-    for batch_size, accumulation in ((1, 8), (8, 1)):
-        training = {"batch_size": batch_size, "accumulation": accumulation, "max_steps": 2, "max_grad_norm": 1e9}
-        made = ready(make_recipe(family, data=data, training=training))
+    training = {"batch_size": 8, "max_steps": 2, "max_grad_norm": 1e9}
+    results, calls = [], []
+    for micro_tokens in (1, 10_000):
+        made = ready(make_recipe(family, data=data, training=training, engine={"micro_tokens": micro_tokens}))
+        calls.append([made.trainer.engine.count(rows, grad=True) for rows in rows_of(made)])
         seen = watched(made)
-        metrics = made.trainer.run(tmp_path / f"{batch_size}x{accumulation}")
+        metrics = made.trainer.run(tmp_path / f"{micro_tokens}")
         results.append((seen, adapter_of(made), [row["loss"] for row in metrics.rows]))
+    if made.trainer.prepared.fast:
+        pieces = [sum(len(row) for row in rows) for rows in rows_of(made)]
+    else:
+        pieces = [len(rows) for rows in rows_of(made)]
+    assert calls == [pieces, [1, 1]], "one document (or padded row) at a time, and all at once"
     (first, adapter, losses), (second, other, other_losses) = results
     for one, two in zip(first, second, strict=True):
         assert close(one, two, 1e-6)
@@ -69,7 +89,7 @@ def test_transformers_34191_one_by_eight_equals_eight_by_one(
 def test_the_loss_of_a_step_is_the_mean_over_its_learned_tokens(
     make_recipe: Make, ready: Prepare, tmp_path: Path
 ) -> None:
-    made = ready(make_recipe(training={"max_steps": 1, "batch_size": 1, "accumulation": 5}))
+    made = ready(make_recipe(training={"max_steps": 1, "batch_size": 5}, engine={"micro_tokens": 1}))
     seen = [made.trainer.train[i] for row in made.trainer.steps[0].rows for i in row]
     expected = made.trainer.mean_loss(seen)
     row = made.trainer.run(tmp_path).rows[0]

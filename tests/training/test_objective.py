@@ -11,7 +11,6 @@ import torch
 from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.records import NOT_LEARNED, Encoded
 from koalpaca_tune.runs.train import Ready
-from koalpaca_tune.tokens.pack import collate
 from koalpaca_tune.training import objective as objectives
 
 FAMILIES = ("gpt_neox", "llama")
@@ -20,9 +19,9 @@ Prepare = Callable[..., Ready]
 
 
 def loss(ready: Ready, rows: Sequence[Sequence[Encoded]]) -> torch.Tensor:
-    batch = collate(rows, ready.trainer.pad_id)
-    tensors = (torch.from_numpy(array) for array in (batch.ids, batch.labels, batch.positions))
-    total: torch.Tensor = ready.trainer.objective(*tensors)
+    """Of one micro-step, without room for another."""
+    (arguments,) = ready.trainer.engine.arrange(rows, grad=True)
+    total: torch.Tensor = ready.trainer.objective(*arguments)
     return total
 
 
@@ -107,13 +106,44 @@ def test_packed_gradients_equal_the_sum_of_each_alone(make_recipe: Make, ready: 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_computed_again_give_the_same_gradients(make_recipe: Make, ready: Prepare, family: str) -> None:
     plain = alive(ready(make_recipe(family)))
-    again = alive(ready(make_recipe(family, training={"recompute": "blocks"})))
+    again = alive(ready(make_recipe(family, engine={"recompute": "blocks"})))
     results: list[Any] = []
     for made in (plain, again):
         made.trainer.model.train()
         results.append(gradients(made, rows_of(made)))
     assert results[0][0] == results[1][0]
     assert all(torch.equal(results[1][1][name], gradient) for name, gradient in results[0][1].items())
+
+
+@pytest.mark.parametrize(
+    ("grad", "engine", "groups"),
+    [
+        (True, {}, [[3, 0, 1, 2]]),
+        (True, {"micro_tokens": 39}, [[3], [0, 1, 2]]),
+        (True, {"micro_tokens": 24}, [[3], [0, 1], [2]]),
+        (True, {"micro_tokens": 1}, [[3], [0], [1], [2]]),
+        (False, {"micro_tokens": 1}, [[3, 0, 1, 2]]),
+    ],
+)
+def test_rows_of_like_length_within_the_tokens_of_a_micro_step(
+    make_recipe: Make, ready: Prepare, grad: bool, engine: dict[str, Any], groups: list[list[int]]
+) -> None:
+    made = ready(make_recipe(engine=engine))
+    first = [9, 8, 7, 20]
+    rows = [[Encoded((at,) * length, (NOT_LEARNED,) * length)] for at, length in enumerate(first)]
+    rows[3] = [Encoded((3,) * 11, (NOT_LEARNED,) * 11), Encoded((3,) * 9, (NOT_LEARNED,) * 9)]
+    arranged = made.trainer.engine.arrange(rows, grad=grad)
+    assert [ids[:, 0].tolist() for ids, *_ in arranged] == groups
+    assert made.trainer.engine.count(rows, grad=grad) == len(groups)
+
+
+def test_micro_steps_beyond_the_rows_learn_nothing(make_recipe: Make, ready: Prepare) -> None:
+    made = ready(make_recipe())
+    rows = rows_of(made)[1:2]
+    arranged = made.trainer.engine.arrange(rows, grad=True, count=3)
+    assert made.trainer.engine.count(rows, grad=True) == 1
+    assert [len(targets) for *_, targets in arranged] == [rows[0][0].learned, 0, 0]
+    assert len(made.trainer.engine.arrange([], grad=True, count=2)) == 2
 
 
 def test_nothing_learned_is_zero_with_a_gradient(make_recipe: Make, ready: Prepare) -> None:

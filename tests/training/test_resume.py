@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from koalpaca_tune.runs.train import Ready, make_ready
 FAMILIES = ("gpt_neox", "llama")
 Make = Callable[..., Recipe]
 Prepare = Callable[..., Ready]
+
+
+@pytest.fixture(scope="module", params=["plain", "fast"])
+def make_recipe(request: pytest.FixtureRequest, make_recipe: Make) -> Make:
+    """Every test of this file runs on both engines."""
+    return partial(make_recipe, kind=request.param)
 
 
 class Pulled(BaseException):

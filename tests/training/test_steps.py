@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from koalpaca_tune.config.recipe import Training
 from koalpaca_tune.records import NOT_LEARNED, Encoded
-from koalpaca_tune.training import plan
+from koalpaca_tune.training import steps as plan
 
 
 def examples(lengths: list[int]) -> list[Encoded]:
@@ -20,7 +20,7 @@ def examples(lengths: list[int]) -> list[Encoded]:
 def steps(
     lengths: list[int], *, packing: bool = False, seed: int = 1, ranks: int = 1, **training: Any
 ) -> list[plan.Step]:
-    values = {"batch_size": 2, "accumulation": 2, **training}
+    values = {"batch_size": 4, **training}
     return plan.steps(
         examples(lengths), Training.model_validate(values), max_length=32, packing=packing, seed=seed, ranks=ranks
     )
@@ -97,22 +97,31 @@ def test_max_steps_goes_on_over_the_end_of_the_data() -> None:
     assert sorted(taken(planned[5:10])) == list(range(18))
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "accumulation", "ranks"), [(1, 8, 1), (8, 1, 1), (2, 4, 1), (1, 4, 2), (2, 1, 4)]
-)
-def test_a_step_is_the_same_however_it_is_split(batch_size: int, accumulation: int, ranks: int) -> None:
+@pytest.mark.parametrize(("batch_size", "ranks"), [(8, 1), (4, 2), (1, 8)])
+def test_a_step_is_the_same_however_many_share_it(batch_size: int, ranks: int) -> None:
     lengths = [2 + n % 9 for n in range(50)]
-    planned = steps(lengths, batch_size=batch_size, accumulation=accumulation, ranks=ranks, epochs=1.0)
-    assert planned == steps(lengths, batch_size=8, accumulation=1, epochs=1.0)
+    planned = steps(lengths, batch_size=batch_size, ranks=ranks, epochs=1.0)
+    assert planned == steps(lengths, batch_size=8, epochs=1.0)
 
 
-@given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 4))
-def test_micro_batches_share_a_step_out(count: int, batch_size: int, ranks: int) -> None:
+@given(st.integers(0, 20), st.integers(1, 5))
+def test_rows_are_dealt_in_turn(count: int, ranks: int) -> None:
     rows = [(n,) for n in range(count)]
-    shares = [plan.micro_batches(rows, batch_size, rank, ranks) for rank in range(ranks)]
-    assert len({len(share) for share in shares}) == 1, "ranks wait for each other at every micro-batch"
-    assert all(1 <= len(part) <= batch_size for share in shares for part in share)
-    assert sorted(row for share in shares for part in share for row in part if row) == rows
-    assert plan.micro_batches(rows, batch_size) == [
-        rows[at : at + batch_size] for at in range(0, count, batch_size)
-    ]
+    shares = plan.deal(rows, ranks)
+    assert len(shares) == ranks
+    assert sorted(row for share in shares for row in share) == rows
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(st.lists(st.integers(1, 40), max_size=20), st.integers(1, 100))
+def test_micro_batches_hold_every_row_once_within_the_tokens(widths: list[int], micro_tokens: int) -> None:
+    groups = plan.micro_batches(widths, micro_tokens)
+    assert sorted(index for group in groups for index in group) == list(range(len(widths)))
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(widths[index] for index in group) <= micro_tokens
+    assert groups == plan.micro_batches(widths, micro_tokens)
+
+
+def test_rows_of_like_length_are_computed_together() -> None:
+    assert plan.micro_batches([5, 30, 6, 28], 60) == [[1, 3], [2, 0]]
+    assert plan.micro_batches([5, 30, 6, 28], 29) == [[1], [3], [2, 0]], "a row is not cut"

@@ -1,8 +1,7 @@
 """Which examples each step learns from: a pure function of data, seed and recipe.
 
 Nothing of the data order has to be saved in a checkpoint but the step number. A step takes
-batch_size x accumulation x ranks rows whatever the split among them, so 1 x 8 and 8 x 1 are the
-same step.
+batch_size x ranks rows; how it is cut into micro-steps changes speed and memory alone.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def steps(
     Each epoch is shuffled (and packed) anew; its last step may have fewer rows. Nothing is left out
     and nothing stands twice within an epoch. With a fraction of an epoch at the end, its first rows.
     """
-    per_step = training.batch_size * training.accumulation * ranks
+    per_step = training.batch_size * ranks
     plan: list[Step] = []
     epoch = 0
     while True:
@@ -59,12 +58,25 @@ def _epoch(examples: Sequence[Encoded], max_length: int | None, rng: np.random.G
     return [rows[int(i)] for i in rng.permutation(len(rows))]
 
 
-def micro_batches(rows: Sequence[Row], batch_size: int, rank: int = 0, ranks: int = 1) -> list[list[Row]]:
-    """This rank's share of a step, cut into micro-batches.
+def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:
+    """Each rank's share of a step's rows, dealt in turn; the last ranks may have one less, or none."""
+    return [list(rows[rank::ranks]) for rank in range(ranks)]
 
-    Every rank gets equally many (an empty row learns nothing), since they wait for each other.
+
+def micro_batches(widths: Sequence[int], micro_tokens: int) -> list[list[int]]:
+    """Rows that are computed together when each is padded to the longest among them.
+
+    Args:
+        widths: tokens of each row.
+        micro_tokens: the most that rows x longest may be; a longer row stands alone.
+
+    Returns:
+        Groups of indices, longest rows first, so that neighbours in length share a group.
     """
-    mine = list(rows[rank::ranks])
-    full = math.ceil(len(rows) / ranks)
-    mine += [()] * (full - len(mine))
-    return [mine[at : at + batch_size] for at in range(0, full, batch_size)]
+    groups: list[list[int]] = []
+    for index in sorted(range(len(widths)), key=lambda i: -widths[i]):
+        if groups and widths[groups[-1][0]] * (len(groups[-1]) + 1) <= micro_tokens:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups

@@ -1,0 +1,33 @@
+"""The gradients of all LoRA matrices, end to end in one tensor: cleared, summed over ranks and measured at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Gradients:
+    """Views of one float32 tensor as the `grad` of each parameter.
+
+    Attributes:
+        flat: all of them.
+        anchor: one of the parameters.
+    """
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self.anchor = self._parameters[0]
+        self.flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+        self.views: list[Tensor] = [
+            part.view_as(p)
+            for part, p in zip(torch.split(self.flat, [p.numel() for p in parameters]), parameters, strict=True)
+        ]
+
+    def bind(self) -> None:
+        """Puts the views in place, where an optimizer or a caller has removed them; they are zero then."""
+        if any(p.grad is not view for p, view in zip(self._parameters, self.views, strict=True)):
+            self.flat.zero_()
+            for p, view in zip(self._parameters, self.views, strict=True):
+                p.grad = view

@@ -1,0 +1,165 @@
+"""A Llama block: y = x + attention(norm1(x)), y + down(silu(gate) * up) of norm2(y); forward and backward.
+
+Per token and layer the backward pass reads x, q, k, v, the attention's result, y, gate and up. Norms,
+rotary embedding and SwiGLU are computed again from them. q, k, v are one product, gate and up another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from koalpaca_tune.engine.block import Pass, Weights, empty
+from koalpaca_tune.engine.linear import Group
+from koalpaca_tune.kernels import attention
+
+QKV, OUT, GATE_UP, DOWN = range(4)
+
+
+@dataclass
+class Saved:
+    """Of one block: [T, ...] each; None where it is computed again or not needed."""
+
+    x: Tensor
+    attention: attention.Saved
+    middle: Tensor
+    wide: Tensor | None
+    projected: list[Tensor | None]
+
+
+@dataclass
+class LlamaBlock:
+    """One block.
+
+    Attributes:
+        groups: q_proj with k_proj and v_proj; o_proj; gate_proj with up_proj; down_proj.
+        norms: weights [H] of the norm before attention, and of the norm before the MLP.
+        heads, kv_heads, head_dim: of attention.
+        eps: of the norms.
+    """
+
+    groups: tuple[Group, ...]
+    norms: tuple[Tensor, Tensor]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    eps: float
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q [T, heads, D], k and v [T, kv heads, D] as views."""
+        at = self.heads
+        rows = qkv.view(len(qkv), self.heads + 2 * self.kv_heads, self.head_dim)
+        return rows[:, :at], rows[:, at : at + self.kv_heads], rows[:, at + self.kv_heads :]
+
+    def forward(
+        self, x: Tensor, update: Tensor | None, step: Pass, weights: Weights, *, last: bool = True
+    ) -> tuple[Tensor, Tensor | None, Saved]:
+        """See `block.Block`."""
+        tokens, width = x.shape
+        kernels, groups = step.kernels, self.groups
+        normed = empty(tokens, width + groups[QKV].room, x)
+        x = kernels.add_rms_norm(x, update, self.norms[0], normed[:, :width], self.eps)
+        projected: list[Tensor | None] = [None] * 4
+        qkv, projected[QKV] = groups[QKV].forward(normed, weights.of(self, QKV), step.seed, bias=groups[QKV].bias)
+        q, k, v = self._heads(qkv)
+        kernels.rotate(q, q, step.cos, step.sin, step.positions)
+        kernels.rotate(k, k, step.cos, step.sin, step.positions)
+        saved = step.attention.forward(q, k, v, step.documents)
+        middle, projected[OUT] = groups[OUT].forward(
+            saved.out.flatten(1), weights.of(self, OUT), step.seed, bias=groups[OUT].bias
+        )
+        normed = empty(tokens, width + groups[GATE_UP].room, x)
+        kernels.add_rms_norm(x, middle, self.norms[1], normed[:, :width], self.eps)
+        wide, projected[GATE_UP] = self._gate_up(normed, step, weights)
+        del normed
+        total: Tensor | None = None
+        if last or groups[DOWN].learns:
+            active = empty(tokens, groups[DOWN].inputs + groups[DOWN].room, x)
+            kernels.swiglu(wide[:, : groups[GATE_UP].outputs], active[:, : groups[DOWN].inputs])
+            if last:
+                total, projected[DOWN] = groups[DOWN].forward(
+                    active, weights.of(self, DOWN), step.seed, bias=groups[DOWN].bias
+                )
+            else:
+                projected[DOWN] = groups[DOWN].project(active, weights.of(self, DOWN), step.seed)
+        return middle, total, Saved(x, saved, middle, wide if step.keep_wide or not last else None, projected)
+
+    def backward(self, saved: Saved, grad: Tensor, step: Pass, weights: Weights, *, wanted: bool) -> None:
+        """See `block.Block`."""
+        kernels, groups, seed = step.kernels, self.groups, step.seed
+        tokens, width = saved.x.shape
+        above = wanted or groups[QKV].learns or groups[OUT].learns
+        through = self._mlp_backward(saved, grad, step, weights, wanted=above)
+        if not above:
+            return
+        kernels.rms_norm_backward(saved.middle, self.norms[1], through, grad[:, :width], self.eps)
+        del through
+        here = self._with_room(grad, OUT)
+        below = wanted or groups[QKV].learns
+        inner, back = groups[OUT].backward(here, weights.of(self, OUT), seed, wanted=below)
+        groups[OUT].learn(here, back, saved.attention.out.flatten(1), saved.projected[OUT], seed)
+        if inner is None:
+            return
+        parts = step.attention.backward(saved.attention, inner.view(len(inner), self.heads, self.head_dim))
+        del inner
+        joined = empty(tokens, groups[QKV].outputs + groups[QKV].room, saved.x)
+        q, k, v = self._heads(joined[:, : groups[QKV].outputs])
+        kernels.rotate(parts[0], q, step.cos, step.sin, step.positions, inverse=True)
+        kernels.rotate(parts[1], k, step.cos, step.sin, step.positions, inverse=True)
+        kernels.rotate(parts[2], v, step.cos[:, :0], step.sin[:, :0], step.positions)
+        del parts
+        normed = self._normed(saved.x, 0, step) if groups[QKV].learns else None
+        found, back = groups[QKV].backward(joined, weights.of(self, QKV), seed, wanted=wanted)
+        groups[QKV].learn(joined, back, normed, saved.projected[QKV], seed)
+        if wanted:
+            kernels.rms_norm_backward(saved.x, self.norms[0], found, grad[:, :width], self.eps)
+
+    def _mlp_backward(
+        self, saved: Saved, grad: Tensor, step: Pass, weights: Weights, *, wanted: bool
+    ) -> Tensor | None:
+        """The gradient at the result of the MLP's norm, or None where it is not wanted."""
+        groups, kernels, seed = self.groups, step.kernels, step.seed
+        below = wanted or groups[GATE_UP].learns
+        if not below and not groups[DOWN].learns:
+            return None
+        normed = self._normed(saved.middle, 1, step) if groups[GATE_UP].learns or saved.wide is None else None
+        wide = saved.wide
+        if wide is None:
+            assert normed is not None
+            wide, _ = self._gate_up(normed, step, weights)
+        inner = groups[DOWN].inputs
+        here = self._with_room(grad, DOWN)
+        # not `wanted=below`: its place holds silu(gate) * up afterwards, which DOWN learns from
+        found, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed)
+        kernels.swiglu_backward(wide[:, : 2 * inner], found)
+        groups[DOWN].learn(here, back, found, saved.projected[DOWN], seed)
+        del found
+        if not below:
+            return None
+        through, back = groups[GATE_UP].backward(wide, weights.of(self, GATE_UP), seed, wanted=wanted)
+        groups[GATE_UP].learn(wide, back, normed, saved.projected[GATE_UP], seed)
+        return through
+
+    def _gate_up(self, normed: Tensor, step: Pass, weights: Weights) -> tuple[Tensor, Tensor | None]:
+        """Gate and up side by side [T, 2F + room]: the gradient will take their place."""
+        group = self.groups[GATE_UP]
+        wide = empty(len(normed), group.outputs + group.room, normed)
+        _, projected = group.forward(
+            normed, weights.of(self, GATE_UP), step.seed, bias=group.bias, out=wide[:, : group.outputs]
+        )
+        return wide, projected
+
+    def _with_room(self, grad: Tensor, place: int) -> Tensor:
+        group = self.groups[place]
+        return grad[:, : group.outputs + group.room]
+
+    def _normed(self, x: Tensor, which: int, step: Pass) -> Tensor:
+        """The result of one of the two norms, computed again."""
+        out = empty(len(x), x.shape[1], x)
+        step.kernels.add_rms_norm(x, None, self.norms[which], out, self.eps)
+        return out
+
+    def input_of(self, saved: Saved) -> Tensor:
+        """See `block.Block`."""
+        return saved.x

@@ -1,0 +1,172 @@
+"""Which engine computes a run, and how it takes a step: decided from config and data, before weights are loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+
+from koalpaca_tune.config.recipe import Engine, Recipe
+from koalpaca_tune.engine.build import Builder
+from koalpaca_tune.engine.measure import this_card
+from koalpaca_tune.engine.objective import EngineObjective
+from koalpaca_tune.engine.support import obstacle
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.models.architectures import Architecture
+from koalpaca_tune.planner import card as cards
+from koalpaca_tune.planner import choose as planner
+from koalpaca_tune.planner import lengths, shape, work
+from koalpaca_tune.planner.choice import Choice
+from koalpaca_tune.records import Encoded
+from koalpaca_tune.training import objective
+from koalpaca_tune.training.steps import Step, deal
+
+CPU_TOKENS = 4096
+"""Tokens of a micro-step on the CPU: larger ones are no faster there."""
+CPU_SHARE = 0.25
+"""Of the machine's memory, for weights that stay dequantised."""
+ONLY_CUDA = {"attention": ("cudnn", "flash", "efficient"), "kernels": ("triton",), "graphs": ("always",)}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """How a run will compute.
+
+    Attributes:
+        fast: whether our own blocks compute it, or the plain engine.
+        reason: why not, where the recipe left it open; else empty.
+        choice: how the fast engine takes a step; None for the plain one.
+        plan: what the planner says of memory and time; None on the CPU and for the plain engine.
+        longest: tokens of the longest document.
+    """
+
+    fast: bool
+    reason: str
+    choice: Choice | None
+    plan: planner.Plan | None
+    longest: int
+
+    @property
+    def name(self) -> str:
+        """fast or plain."""
+        return "fast" if self.fast else "plain"
+
+
+def prepare(
+    recipe: Recipe,
+    config: Any,
+    compute: torch.dtype,
+    examples: Sequence[Encoded],
+    steps: Sequence[Step],
+    device: torch.device,
+    ranks: int = 1,
+) -> Prepared:
+    """Decides, from the base's config and the lengths of the data.
+
+    Args:
+        recipe: the run's.
+        config: the base's transformers config.
+        compute: type of the matrix products.
+        examples, steps: what is trained on.
+        device: where.
+        ranks: processes; all of them come to the same choice.
+
+    Raises:
+        KoalpacaError: a key of `engine` cannot take effect (engine-unsupported), or nothing fits (memory-short).
+    """
+    engine = recipe.engine
+    longest = max(len(one.ids) for one in examples)
+    why = obstacle(config, compute)
+    if engine.kind == "plain":
+        return Prepared(False, "", None, None, longest)
+    if why:
+        idle = sorted(engine.model_fields_set - set(Engine.plain_keys))
+        if engine.kind == "fast" or idle or engine.recompute in ("wide", "offload"):
+            _refuse(
+                "kind" if engine.kind == "fast" or not idle else idle[0], f"the fast engine cannot: {why}", "plain"
+            )
+        return Prepared(False, why, None, None, longest)
+    if device.type != "cuda":
+        return Prepared(True, "", _on_cpu(engine, config), None, longest)
+    shares = [share for step in steps for share in deal(step.rows, ranks)[:1]]
+    data = lengths.of_steps(examples, shares)
+    if engine.attention == "cudnn" and {len(one.ids) for one in examples} != {longest - longest % 64}:
+        _refuse("attention", "cudnn needs documents that are all equally long, a multiple of 64 tokens", "auto")
+    _limit(engine, device)
+    card, free = this_card()
+    if engine.graphs == "always" and engine.recompute == "offload":
+        _refuse("graphs", "copies to host memory cannot be captured", "auto")
+    job = work.of_recipe(recipe, shape.of_config(config), data, fast=True, cuda=True)
+    plan = planner.choose(job, card, _budget(engine, free, device, ranks), work.fixed(engine))
+    return Prepared(True, "", plan.choice, plan, longest)
+
+
+def build(
+    recipe: Recipe,
+    prepared: Prepared,
+    model: Any,
+    architecture: Architecture,
+    *,
+    pad_id: int,
+    device: torch.device,
+    compute: torch.dtype,
+) -> Any:
+    """The engine, as a module that is `objective.Arranged`."""
+    if prepared.choice is None:
+        return objective.build(recipe, model, architecture, pad_id=pad_id, device=device)
+    engine = recipe.engine
+    builder = Builder(model, architecture, dtype=compute, names=engine.kernels, fold=engine.fold_lora)
+    return EngineObjective(builder, engine, prepared.choice, longest=prepared.longest, pad_id=pad_id)
+
+
+def _on_cpu(engine: Engine, config: Any) -> Choice:
+    for key, names in ONLY_CUDA.items():
+        if getattr(engine, key) in names:
+            _refuse(key, f"'{getattr(engine, key)}' needs a CUDA card", "auto")
+    if engine.recompute == "offload":
+        _refuse("recompute", "on the CPU everything is in host memory", "blocks")
+    if engine.memory_budget is not None:
+        _refuse("memory_budget", "memory is planned on a CUDA card only", "null")
+    base = shape.of_config(config)
+    layers = base.layers
+    if engine.cached_blocks is not None and engine.cached_blocks > layers:
+        _refuse("cached_blocks", f"the base has {layers} blocks", str(layers))
+    room = CPU_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cached = layers if base.linear_weights * 4 <= room else 0
+    recompute = "none" if engine.recompute == "auto" else engine.recompute
+    return Choice(
+        micro_tokens=engine.micro_tokens or CPU_TOKENS,
+        recompute=recompute,
+        cached_blocks=cached if engine.cached_blocks is None else engine.cached_blocks,
+        graphs=False,
+    )
+
+
+def _limit(engine: Engine, device: torch.device) -> None:
+    """Makes the card's allocator keep to the plan: segments that grow, and memory_budget as a hard limit."""
+    if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys():
+        # streams differ in length from step to step; segments of fixed size would fray
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
+    if engine.memory_budget is not None:
+        _, total = torch.cuda.mem_get_info(device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, engine.memory_budget * 2**30 / total), device)
+
+
+def _budget(engine: Engine, free: int, device: torch.device, ranks: int) -> int:
+    """Bytes to plan for: as asked, or what is free and what torch holds already, less a margin."""
+    if engine.memory_budget is not None:
+        budget = cards.asked(engine.memory_budget)
+    else:
+        budget = cards.budget(free + torch.cuda.memory_reserved(device))
+    if ranks > 1:
+        least = torch.tensor(budget, device=device)
+        torch.distributed.all_reduce(least, op=torch.distributed.ReduceOp.MIN)
+        budget = int(least)
+    return budget
+
+
+def _refuse(key: str, what: str, instead: str) -> NoReturn:
+    raise KoalpacaError("engine-unsupported", f"{what}.", where=f"engine.{key}", fix=f"Set it to {instead}.")
