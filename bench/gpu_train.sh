@@ -17,7 +17,7 @@ for kind in ${KINDS:-long short}; do
   echo "== $shape, $kind: 8 rows of 2,048 tokens a step, 30 steps"
   "$python" -m koalpaca_tune.cli.main train "$shape" base.path="$base" out="$run" \
     data.train="$data/$kind.jsonl" data.valid=null data.max_length=2048 data.too_long=cut \
-    training.batch_size=8 training.accumulation=1 training.max_steps=30 training.log_every=5 \
+    training.batch_size=8 training.max_steps=30 training.log_every=5 \
     training.warmup_steps=0 ${OVERRIDES:-} 2>&1 | tee "$out/$name.log"
   cp "$run/metrics.jsonl" "$out/$name.metrics.jsonl"
   cp "$run/record.json" "$out/$name.record.json"
