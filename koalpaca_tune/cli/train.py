@@ -56,6 +56,8 @@ def train(recipe: str, overrides: tuple[str, ...], dry_run: bool, resume: bool) 
             note = None
             if "loss" in row:
                 note = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
+                if row["mfu"] is not None:
+                    note += f"  MFU {row['mfu']:.0%}"
                 if row["peak_memory_gib"] is not None:
                     note += f"  {row['peak_memory_gib']:.1f} GiB"
             update(steps, total, note)
@@ -108,6 +110,7 @@ def _model(ready: Ready) -> None:
                 f"{training.batch_size} x {ready.accelerator.num_processes} rows "
                 f"of up to {ready.recipe.data.max_length:,} tokens",
             ),
+            ("엔진 (engine)", trainer.prepared.words()),
             ("optimizer", type(trainer.optimizer).__name__),
         ],
     )

@@ -243,16 +243,18 @@ class Group:
         assert projected is not None
         if self.dropout and seed is not None:
             x = self.kernels.dropout(x, torch.empty_like(x), seed, self.salt, self.dropout)
-        below = _product(back, x)
+        # padding has no gradient; of several members all products at once, off the diagonal for nothing
+        rank = sum(one.lora.a.shape[0] for one in self.members if one.lora)
+        below = _product(back[:, :rank], x)
+        above = _product(grad[:, : self.outputs], projected[:, :rank])
         row, column = 0, 0
         sums: list[Tensor] = []
         news: list[Tensor] = []
         for one in self.members:
             if one.lora:
                 columns = slice(column, column + one.lora.a.shape[0])
-                above = _product(grad[:, row : row + one.outputs], projected[:, columns])
                 sums += [one.lora.a_grad, one.lora.b_grad]
-                news += [below[columns], above.mul_(one.lora.scale)]
+                news += [below[columns], above[row : row + one.outputs, columns] * one.lora.scale]
                 column = columns.stop
             row += one.outputs
         torch._foreach_add_(sums, news)

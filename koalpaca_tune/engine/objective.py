@@ -58,6 +58,7 @@ class EngineObjective(nn.Module):
         self._engine = engine
         self._choice = choice
         self._pad_id = pad_id
+        self._longest = longest
         self._device = builder.device
         self.gradients = builder.gradients
         self._body, self._head = builder.make(recompute=choice.recompute, cached_blocks=choice.cached_blocks)
@@ -161,7 +162,7 @@ class EngineObjective(nn.Module):
         tokens = sum(len(one.ids) for one in documents)
         # a graph wants all streams equally long
         total = self._choice.micro_tokens if self._graphs and tokens <= self._choice.micro_tokens else None
-        made = stream(documents, self._pad_id, multiple=self._multiple, total=total)
+        made = stream(documents, self._pad_id, multiple=self._multiple, total=total, longest=self._longest)
         starts = [0]
         for length in made.lengths:
             starts.append(starts[-1] + length)

@@ -66,7 +66,7 @@ class Plan:
 
 
 def choose(work: Work, card: Card, budget_bytes: int, fixed: Fixed = FREE) -> Plan:
-    """The fastest plan within a budget; of those within 1 % of it the simplest and smallest.
+    """The fastest plan within a budget; of those within 0.3 % of it the simplest and smallest.
 
     Args:
         work: one step on one GPU.
@@ -114,8 +114,8 @@ def _policies(work: Work, card: Card, fixed: Fixed) -> tuple[Recompute, ...]:
         return (fixed.recompute,)
     if work.engine == "plain":
         return ("none", "blocks")
-    # the CPU's memory is the host's
-    return RECOMPUTE if card.cuda else RECOMPUTE[:-1]
+    # the CPU's memory is the host's, and copies to the host cannot be part of a graph
+    return RECOMPUTE if card.cuda and not fixed.graphs else RECOMPUTE[:-1]
 
 
 def _plans(work: Work, card: Card, budget: int, fixed: Fixed, recompute: Recompute) -> Iterator[Plan]:

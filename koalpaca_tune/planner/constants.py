@@ -83,15 +83,15 @@ TORCH_KERNELS = 6.0
 # seconds: the plain engine. Fitted to TRL without and with recompute on the H200 (8 x 2,048 tokens, three bases):
 # within 8 %. It is the same stack: PEFT, transformers, bitsandbytes under autocast.
 
-PLAIN_ELEMENTWISE = 8.0
+PLAIN_ELEMENTWISE = 6.5
 """Elementwise traffic over the fused kernels: float32 norms, eager rotary embedding, GELU with its copies."""
 PLAIN_HOST_PER_LAYER = 2.5e-3
 """Seconds that Python takes for a block, forward and backward: a guess."""
 
 # choosing
 
-TIE = 0.01
-"""Plans within 1 % of the fastest count as equally fast: the simplest of them that needs least memory is taken."""
+TIE = 0.003
+"""Plans within 0.3 % of the fastest count as equally fast: the simplest that needs least memory is taken."""
 FRAGMENTS = 0.03
 """Of a budget that a person gives: what the allocator reserves beyond what is in use."""
 MARGIN_BYTES = GIB

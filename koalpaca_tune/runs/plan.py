@@ -18,6 +18,7 @@ from koalpaca_tune.planner.choice import Fixed
 from koalpaca_tune.planner.choose import Plan, choose
 from koalpaca_tune.planner.lengths import Lengths
 from koalpaca_tune.planner.shape import Shape
+from koalpaca_tune.planner.support import obstacle
 
 SMALLER_GIB = (80, 48, 24)
 """Memory of common cards: the plan says what less would give."""
@@ -150,19 +151,11 @@ def _downloaded(path: str, revision: str | None) -> Path:
 
 
 def _fast(recipe: Recipe, config: Any) -> bool:
-    """What `engine.support.obstacle` says, which needs torch; a config.json leaves defaults out."""
-    if recipe.engine.kind == "plain" or recipe.quantization.bnb_4bit_compute_dtype == "float16":
+    """Whether our own blocks will compute it."""
+    if recipe.engine.kind == "plain":
         return False
-    if recipe.engine.kind == "fast":
-        return True
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    inside = [getattr(config, name, 0.0) for name in ("attention_dropout", "hidden_dropout")]
-    neox = getattr(config, "model_type", "gpt_neox") == "gpt_neox"
-    activation = getattr(config, "hidden_act", None) or ("gelu" if neox else "silu")
-    parallel = getattr(config, "use_parallel_residual", True)
-    fits = activation == ("gelu" if neox else "silu") and (parallel or not neox)
-    return fits and kind in ("default", "linear", "llama3") and not any(inside)
+    why = obstacle(config, recipe.quantization.bnb_4bit_compute_dtype)
+    return why is None or (recipe.engine.kind == "fast" and recipe.quantization.bnb_4bit_compute_dtype != "float16")
 
 
 def _measured(recipe: Recipe) -> Lengths:

@@ -205,6 +205,7 @@ def first_record(ready: Ready) -> dict[str, Any]:
             "sources": licences.of_training(Path(recipe.data.train)),
         },
         "trainable": ready.trainable,
+        "engine": ready.trainer.prepared.as_dict(),
         "result": None,
     }
 

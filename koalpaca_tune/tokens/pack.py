@@ -94,7 +94,7 @@ class Stream:
     Attributes:
         ids: int64 [tokens], token ids.
         positions: int32 [tokens], restart at 0 with each document and with the padding.
-        lengths: tokens of each document, in order; padding, where there is some, is the last of them.
+        lengths: tokens of each document, in order; padding, where there is some, comes last.
         rows: int64 [learned], rising: the places whose next token is learned.
         targets: int64 [learned], that token.
         tokens: real tokens, padding not counted.
@@ -108,7 +108,14 @@ class Stream:
     tokens: int
 
 
-def stream(documents: Sequence[Encoded], pad_id: int, *, multiple: int = 1, total: int | None = None) -> Stream:
+def stream(
+    documents: Sequence[Encoded],
+    pad_id: int,
+    *,
+    multiple: int = 1,
+    total: int | None = None,
+    longest: int | None = None,
+) -> Stream:
     """Joins documents and pads at the end, where nothing is learned.
 
     Args:
@@ -116,13 +123,15 @@ def stream(documents: Sequence[Encoded], pad_id: int, *, multiple: int = 1, tota
         pad_id: id of the padding.
         multiple: the stream is as long as the next multiple of this, and no less than one.
         total: exact length in tokens, in place of `multiple`; no less than the documents have.
+        longest: padding is cut into documents of at most so many tokens.
     """
     lengths = [len(one.ids) for one in documents]
     tokens = sum(lengths)
     size = total if total is not None else max(1, -(-tokens // multiple)) * multiple
     assert size >= tokens, f"{tokens} tokens do not fit into {size}"
-    if size > tokens:
-        lengths.append(size - tokens)
+    while tokens < size:
+        lengths.append(min(size - tokens, longest or size))
+        tokens += lengths[-1]
     starts = np.cumsum([0, *lengths[:-1]])
     ids = np.full(size, pad_id, np.int64)
     labels = np.full(size, NOT_LEARNED, np.int64)
@@ -133,7 +142,8 @@ def stream(documents: Sequence[Encoded], pad_id: int, *, multiple: int = 1, tota
     labels[starts] = NOT_LEARNED
     learned = np.flatnonzero(labels != NOT_LEARNED)
     positions = np.arange(size) - np.repeat(starts, lengths)
-    return Stream(ids, positions.astype(np.int32), tuple(lengths), learned - 1, labels[learned], tokens)
+    real = sum(len(one.ids) for one in documents)
+    return Stream(ids, positions.astype(np.int32), tuple(lengths), learned - 1, labels[learned], real)
 
 
 def micro_steps(lengths: Sequence[int], budget: int) -> list[list[int]]:

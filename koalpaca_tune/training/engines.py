@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 import torch
@@ -13,13 +13,14 @@ from koalpaca_tune.config.recipe import Engine, Recipe
 from koalpaca_tune.engine.build import Builder
 from koalpaca_tune.engine.measure import this_card
 from koalpaca_tune.engine.objective import EngineObjective
-from koalpaca_tune.engine.support import obstacle
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.models.architectures import Architecture
 from koalpaca_tune.planner import card as cards
 from koalpaca_tune.planner import choose as planner
 from koalpaca_tune.planner import lengths, shape, work
 from koalpaca_tune.planner.choice import Choice
+from koalpaca_tune.planner.seconds import useful_flop
+from koalpaca_tune.planner.support import obstacle
 from koalpaca_tune.records import Encoded
 from koalpaca_tune.training import objective
 from koalpaca_tune.training.steps import Step, deal
@@ -41,6 +42,8 @@ class Prepared:
         choice: how the fast engine takes a step; None for the plain one.
         plan: what the planner says of memory and time; None on the CPU and for the plain engine.
         longest: tokens of the longest document.
+        flop_per_token: of a step, what must be computed whoever computes it.
+        peak: the card's FLOP/s by its datasheet; None on the CPU.
     """
 
     fast: bool
@@ -48,11 +51,46 @@ class Prepared:
     choice: Choice | None
     plan: planner.Plan | None
     longest: int
+    flop_per_token: float = 0.0
+    peak: float | None = None
+
+    def mfu(self, tokens_per_second: float) -> float | None:
+        """Model FLOPs utilisation (Chowdhery et al. 2022): useful FLOP/s over the peak; None on the CPU."""
+        return None if self.peak is None else round(tokens_per_second * self.flop_per_token / self.peak, 4)
 
     @property
     def name(self) -> str:
         """fast or plain."""
         return "fast" if self.fast else "plain"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For record.json: what was chosen, and what was predicted of it."""
+        predicted = None
+        if self.plan is not None:
+            predicted = {
+                "peak_memory_gib": round(self.plan.peak / 2**30, 2),
+                "step_seconds": round(self.plan.step_seconds, 4),
+            }
+        return {
+            "kind": self.name,
+            "reason": self.reason,
+            "choice": None if self.choice is None else asdict(self.choice),
+            "predicted": predicted,
+        }
+
+    def words(self) -> str:
+        """In one line, for a person."""
+        if self.choice is None:
+            return f"plain ({self.reason})" if self.reason else "plain"
+        choice = self.choice
+        graphs = ", CUDA graphs" if choice.graphs else ""
+        line = (
+            f"fast: micro-steps of {choice.micro_tokens:,} tokens, recompute {choice.recompute}, "
+            f"{choice.cached_blocks} blocks dequantised{graphs}"
+        )
+        if self.plan is not None:
+            line += f"; predicted {self.plan.peak / 2**30:.1f} GiB, {self.plan.tokens_per_second:,.0f} tokens/s"
+        return line
 
 
 def prepare(
@@ -79,29 +117,27 @@ def prepare(
     """
     engine = recipe.engine
     longest = max(len(one.ids) for one in examples)
-    why = obstacle(config, compute)
-    if engine.kind == "plain":
-        return Prepared(False, "", None, None, longest)
+    why = "" if engine.kind == "plain" else obstacle(config, compute) or ""
     if why:
-        idle = sorted(engine.model_fields_set - set(Engine.plain_keys))
-        if engine.kind == "fast" or idle or engine.recompute in ("wide", "offload"):
-            _refuse(
-                "kind" if engine.kind == "fast" or not idle else idle[0], f"the fast engine cannot: {why}", "plain"
-            )
-        return Prepared(False, why, None, None, longest)
+        _no_idle_keys(engine, why)
+    fast = engine.kind != "plain" and not why
     if device.type != "cuda":
-        return Prepared(True, "", _on_cpu(engine, config), None, longest)
+        return Prepared(fast, why, _on_cpu(engine, config) if fast else None, None, longest)
     shares = [share for step in steps for share in deal(step.rows, ranks)[:1]]
     data = lengths.of_steps(examples, shares)
+    job = work.of_recipe(recipe, shape.of_config(config), data, fast=fast, cuda=True)
+    if fast:
+        _limit(engine, device)
+    card, free = this_card()
+    useful = useful_flop(job) / job.step_tokens
+    if not fast:
+        return Prepared(False, why, None, None, longest, useful, card.peak)
     if engine.attention == "cudnn" and {len(one.ids) for one in examples} != {longest - longest % 64}:
         _refuse("attention", "cudnn needs documents that are all equally long, a multiple of 64 tokens", "auto")
-    _limit(engine, device)
-    card, free = this_card()
     if engine.graphs == "always" and engine.recompute == "offload":
         _refuse("graphs", "copies to host memory cannot be captured", "auto")
-    job = work.of_recipe(recipe, shape.of_config(config), data, fast=True, cuda=True)
     plan = planner.choose(job, card, _budget(engine, free, device, ranks), work.fixed(engine))
-    return Prepared(True, "", plan.choice, plan, longest)
+    return Prepared(True, "", plan.choice, plan, longest, useful, card.peak)
 
 
 def build(
@@ -119,7 +155,35 @@ def build(
         return objective.build(recipe, model, architecture, pad_id=pad_id, device=device)
     engine = recipe.engine
     builder = Builder(model, architecture, dtype=compute, names=engine.kernels, fold=engine.fold_lora)
-    return EngineObjective(builder, engine, prepared.choice, longest=prepared.longest, pad_id=pad_id)
+    # validation may have longer documents than training, but none beyond data.max_length
+    longest = max(prepared.longest, recipe.data.max_length)
+    return EngineObjective(builder, engine, prepared.choice, longest=longest, pad_id=pad_id)
+
+
+def _no_idle_keys(engine: Engine, why: str) -> None:
+    """Where the plain engine takes over, what it would ignore is an error."""
+    if engine.kind == "fast":
+        raise KoalpacaError(
+            "engine-unsupported",
+            f"our own blocks cannot compute this base: {why}.",
+            where="engine.kind",
+            fix="Set it to auto or plain.",
+        )
+    defaults = Engine()
+    idle = [
+        key
+        for key in Engine.model_fields
+        if key not in Engine.plain_keys and getattr(engine, key) != getattr(defaults, key)
+    ]
+    if engine.recompute in ("wide", "offload"):
+        idle.append("recompute")
+    if idle:
+        raise KoalpacaError(
+            "engine-unsupported",
+            f"it has no effect: our own blocks cannot compute this base ({why}).",
+            where=f"engine.{idle[0]}",
+            fix="Remove it.",
+        )
 
 
 def _on_cpu(engine: Engine, config: Any) -> Choice:
@@ -151,8 +215,8 @@ def _limit(engine: Engine, device: torch.device) -> None:
         # streams differ in length from step to step; segments of fixed size would fray
         torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
     if engine.memory_budget is not None:
-        _, total = torch.cuda.mem_get_info(device)
-        torch.cuda.set_per_process_memory_fraction(min(1.0, engine.memory_budget * 2**30 / total), device)
+        _, total = torch.cuda.mem_get_info()
+        torch.cuda.set_per_process_memory_fraction(min(1.0, engine.memory_budget * 2**30 / total))
 
 
 def _budget(engine: Engine, free: int, device: torch.device, ranks: int) -> int:

@@ -274,7 +274,7 @@ class Trainer:
             whole: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, longest)
             return whole
         flat: Tensor = self.engine.gradients.flat
-        norm: Tensor = flat.norm()  # type: ignore[no-untyped-call]
+        norm: Tensor = flat.norm()
         flat.mul_((longest / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
@@ -331,6 +331,7 @@ class Trainer:
             "learned_tokens": window.learned,
             "seconds": round(seconds, 4),
             "tokens_per_second": round(window.tokens / seconds, 1),
+            "mfu": self.prepared.mfu(window.tokens / seconds / self.accelerator.num_processes),
             "peak_memory_gib": None if peak is None else round(peak, 2),
         }
 

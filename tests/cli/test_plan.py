@@ -231,7 +231,7 @@ def test_fast_is_what_the_engine_can_do(family: str, changes: dict[str, Any], dt
     import torch
     import transformers
 
-    from koalpaca_tune.engine.support import obstacle
+    from koalpaca_tune.planner.support import obstacle
 
     made = transformers.GPTNeoXConfig if family == "gpt_neox" else transformers.LlamaConfig
     config = made(**changes)

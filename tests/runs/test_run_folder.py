@@ -116,7 +116,7 @@ def test_a_run_records_what_it_was_made_of(
     assert jsonl.read_json(folder / "adapter/record.json") == stored
     assert set(stored) == {
         *("name", "recipe", "versions", "machine", "git", "started", "finished", "base", "proof", "template"),
-        *("tokenizer", "data", "trainable", "result"),
+        *("tokenizer", "data", "trainable", "engine", "result"),
     }
     train = stored["data"]["train"]
     assert train["sha256"] == hashlib.sha256((tmp_path / "train.jsonl").read_bytes()).hexdigest()

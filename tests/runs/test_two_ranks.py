@@ -24,8 +24,9 @@ def written(folder: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]
     return [json.loads(line) for line in lines], load_file(folder / "adapter/adapter_model.safetensors")
 
 
+@pytest.mark.parametrize("kind", ["plain", "fast"])
 def test_axolotl_3839_two_ranks_equal_one(
-    on_files: Callable[..., Recipe], carry_out: Callable[..., Any], tmp_path: Path
+    on_files: Callable[..., Recipe], carry_out: Callable[..., Any], tmp_path: Path, kind: str
 ) -> None:
     """qlora#96 (one GPU busy); axolotl PR#3839 (DDP with a world of one).
 
@@ -39,7 +40,7 @@ def test_axolotl_3839_two_ranks_equal_one(
             "llama",
             out=str(tmp_path / name),
             training=training,
-            engine={"micro_tokens": 80},
+            engine={"kind": kind, "micro_tokens": 80},
             data={"packing": False},
         )
 

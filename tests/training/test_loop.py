@@ -151,6 +151,7 @@ def test_what_a_run_writes(make_recipe: Make, trained: Train, tmp_path: Path) ->
         "learned_tokens",
         "seconds",
         "tokens_per_second",
+        "mfu",
         "peak_memory_gib",
     }
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == [

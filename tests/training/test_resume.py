@@ -55,7 +55,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 SETTINGS = {
     "gpt_neox": {"lora": {"dropout": 0.3}, "quantization": {"load_in_4bit": True}, "data": {"packing": True}},
-    "llama": {"lora": {"dropout": 0.3}, "data": {"valid": "valid.jsonl"}},
+    # several micro-steps, each with a draw of its own
+    "llama": {"lora": {"dropout": 0.3}, "data": {"valid": "valid.jsonl"}, "engine": {"micro_tokens": 60}},
 }
 TRAINING = {"max_steps": 7, "checkpoint_every": 2, "eval_every": 3, "warmup_steps": 2, "weight_decay": 0.1}
 LOG_EVERY = {"gpt_neox": 3, "llama": 1}
