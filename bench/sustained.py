@@ -1,0 +1,62 @@
+"""What matrix products reach in a burst, and for seconds on end, with the card's clock and power beside it.
+
+    python bench/sustained.py [--seconds 8]
+
+The products are those of a polyglot-ko-5.8B block on 16,384 tokens, forward and backward. A card that is held to a
+power limit lowers its clock under them: what a burst of a second reaches is not what a run of minutes gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import time
+
+import torch
+
+TOKENS = 16384
+SHAPES = ((4096, 12288), (4096, 4096), (4096, 16384), (16384, 4096))
+FLOP = sum(4 * TOKENS * inputs * outputs for inputs, outputs in SHAPES)
+
+
+def once(tensors: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> None:
+    """One block's products."""
+    for x, weight, grad in tensors:
+        torch.mm(x, weight.t())
+        torch.mm(grad, weight)
+
+
+def main(seconds: float) -> None:
+    """Prints TFLOP/s of a burst, then by time, then nvidia-smi's readings."""
+    torch.manual_seed(0)
+    kind = {"device": "cuda", "dtype": torch.bfloat16}
+    tensors = [
+        (torch.randn(TOKENS, k, **kind), torch.randn(n, k, **kind) * 0.02, torch.randn(TOKENS, n, **kind))
+        for k, n in SHAPES
+    ]
+    for _ in range(2):
+        once(tensors)
+    torch.cuda.synchronize()
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {torch.cuda.get_device_name()}, torch {torch.__version__}")
+    began = time.perf_counter()
+    once(tensors)
+    torch.cuda.synchronize()
+    print(f"burst: {FLOP / (time.perf_counter() - began) / 1e12:.0f} TFLOP/s")
+    fields = "clocks.sm,power.draw,temperature.gpu,clocks_event_reasons.active"
+    watch = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "-lms", "500"]
+    reading = subprocess.Popen(watch, stdout=subprocess.PIPE, text=True)
+    began = time.perf_counter()
+    while (now := time.perf_counter()) - began < seconds:
+        for _ in range(40):
+            once(tensors)
+        torch.cuda.synchronize()
+        rate = 40 * FLOP / (time.perf_counter() - now) / 1e12
+        print(f"after {time.perf_counter() - began:4.1f} s: {rate:.0f} TFLOP/s", flush=True)
+    reading.terminate()
+    print(f"{fields}:\n{reading.communicate()[0]}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    main(parser.parse_args().seconds)
