@@ -1,7 +1,7 @@
 """The Triton kernels on a GPU: right (against the plain functions in float32) and how near the memory's speed.
 
     python bench/kernel_times.py [--tokens 16384]
-    TRITON_INTERPRET=1 python bench/kernel_times.py --device cpu --tokens 4     (the checks alone, in the interpreter)
+    TRITON_INTERPRET=1 python bench/kernel_times.py --device cpu --tokens 4   (the checks alone, interpreted)
 
 Error is ||fused - plain|| / ||plain||, the largest of a function's results, with the same bfloat16 inputs; for
 dropout that of the kept numbers; for dequantize the share of numbers that are not bitsandbytes' own. GB/s counts

@@ -13,6 +13,7 @@ would round them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 
 from koalpaca_tune.kernels.nf4 import Packed
+
+MOST_MEMBERS = 4
 
 
 class Kernels(Protocol):
@@ -60,7 +63,7 @@ class Group:
         dtype: of the products.
         multiple: R is rounded up to it, so that rows stay aligned.
         fold: whether LoRA is part of the product where the input has room for it.
-        salt: tells this group's dropout from the others'.
+        salt: the group's number, which tells its dropout from the others'.
         buffer: its own, where the weights stay dequantised; else None.
     """
 
@@ -139,11 +142,31 @@ class Group:
             row += one.outputs
 
     def project(self, x: Tensor, buffer: Tensor, seed: Tensor | None) -> Tensor:
-        """x A' [T, R] of an input [T, K] (more columns are not read), with dropout on the input."""
+        """x A' [T, R] of an input [T, K] (more columns are not read), with dropout on the input of each member."""
         inner = x[:, : self.inputs]
-        if self.dropout and seed is not None:
-            inner = self.kernels.dropout(inner, torch.empty_like(inner), seed, self.salt, self.dropout)
-        return inner @ buffer[self.outputs :, : self.inputs].t()
+        through = buffer[self.outputs :, : self.inputs]
+        if not self.dropout or seed is None:
+            return inner @ through.t()
+        projected = torch.zeros(len(x), self.rank, dtype=x.dtype, device=x.device)
+        place = torch.empty(len(x), self.inputs, dtype=x.dtype, device=x.device)
+        for member, columns in self._columns():
+            dropped = self._dropped(inner, place, seed, member)
+            projected[:, columns].copy_(dropped @ through[columns].t())
+        return projected
+
+    def _columns(self) -> Iterator[tuple[int, slice]]:
+        """Of each member with LoRA its number, and its columns in x A'."""
+        at = 0
+        for member, one in enumerate(self.members):
+            if one.lora:
+                yield member, slice(at, at + one.lora.a.shape[0])
+                at += one.lora.a.shape[0]
+
+    def _dropped(self, x: Tensor, place: Tensor, seed: Tensor, member: int) -> Tensor:
+        """A member's own dropout of x, in `place`; the same places at every call of a micro-step."""
+        # PEFT draws for each linear by itself, also where they read the same input
+        dropped: Tensor = self.kernels.dropout(x, place, seed, MOST_MEMBERS * self.salt + member, self.dropout)
+        return dropped
 
     def forward(
         self,
@@ -219,8 +242,9 @@ class Group:
         if back is not None and not folded:
             through = buffer[self.outputs :, : self.inputs]
             if self.dropout and seed is not None:
-                part = back @ through
-                found += self.kernels.dropout(part, part, seed, self.salt, self.dropout)
+                for member, columns in self._columns():
+                    part = back[:, columns] @ through[columns]
+                    found += self._dropped(part, part, seed, member)
             else:
                 found.addmm_(back, through)
         return found, back
@@ -241,11 +265,17 @@ class Group:
             return
         assert x is not None
         assert projected is not None
-        if self.dropout and seed is not None:
-            x = self.kernels.dropout(x, torch.empty_like(x), seed, self.salt, self.dropout)
         # padding has no gradient; of several members all products at once, off the diagonal for nothing
         rank = sum(one.lora.a.shape[0] for one in self.members if one.lora)
-        below = _product(back[:, :rank], x)
+        if self.dropout and seed is not None:
+            place = torch.empty(len(x), self.inputs, dtype=x.dtype, device=x.device)
+            parts = [
+                _product(back[:, columns], self._dropped(x, place, seed, member))
+                for member, columns in self._columns()
+            ]
+            below = torch.cat(parts)
+        else:
+            below = _product(back[:, :rank], x)
         above = _product(grad[:, : self.outputs], projected[:, :rank])
         row, column = 0, 0
         sums: list[Tensor] = []

@@ -17,6 +17,7 @@ from koalpaca_tune.engine.graphs import Captured, Graphs, Inputs
 from koalpaca_tune.kernels import attention
 from koalpaca_tune.kernels.attention import Documents
 from koalpaca_tune.planner.choice import Choice
+from koalpaca_tune.planner.work import capturable
 from koalpaca_tune.records import Encoded
 from koalpaca_tune.tokens.pack import micro_steps, stream
 
@@ -64,7 +65,7 @@ class EngineObjective(nn.Module):
         self._body, self._head = builder.make(recompute=choice.recompute, cached_blocks=choice.cached_blocks)
         self._cos, self._sin = builder.tables(longest)
         self._multiple = 64 if self._device.type == "cuda" else 1
-        graphed = choice.graphs and self._device.type == "cuda" and choice.recompute != "offload"
+        graphed = choice.graphs and self._device.type == "cuda" and capturable(engine, choice.recompute)
         self._graphs = Graphs(self._body, self._body.room, longest) if graphed else None
         self._dropout = any(group.dropout for block in self._body.blocks for group in block.groups)
 
@@ -139,8 +140,10 @@ class EngineObjective(nn.Module):
         return self._graphs.find(len(micro.ids), micro.documents, backend == "cudnn", make, seed is not None)
 
     def _backend(self, documents: Documents) -> str:
-        if self._engine.attention != "auto":
-            return self._engine.attention
+        asked = self._engine.attention
+        # validation documents need not be equally long where those of training are
+        if asked != "auto" and not (asked == "cudnn" and not documents.equal):
+            return asked
         return attention.choose(documents, self._device, self._builder.dtype, self._builder.head_dim)
 
     def _pass(self, positions: Tensor, documents: Documents, backend: str, seed: Tensor | None) -> Pass:

@@ -147,7 +147,6 @@ def elementwise_bytes(work: Work) -> tuple[float, float]:
 def _lora(work: Work, rates: _Rates, again: float) -> float:
     """Products with the adapter's matrices are too narrow to be bound by anything but what they read and write."""
     flop, forward, backward = 0.0, 0.0, 0.0
-    drop = 1 if work.dropout else 0
     for (inputs, members), group in zip(work.shape.linears, work.groups, strict=True):
         if not group.targets:
             continue
@@ -158,8 +157,10 @@ def _lora(work: Work, rates: _Rates, again: float) -> float:
             backward += group.targets * 5 * inputs + 4 * outputs
             flop += 6.0 * work.lora_r * (group.targets * inputs + outputs)
             continue
-        forward += inputs * (1 + 2 * drop) + (0 if work.fold_lora else 2 * group.outputs)
-        backward += 2 * group.outputs + inputs * (1 + 8 * drop) + (0 if work.fold_lora else 2 * inputs)
+        # each target drops by itself
+        drop = group.targets if work.dropout else 0
+        forward += inputs * (max(1, drop) + 2 * drop) + (0 if work.fold_lora else 2 * group.outputs)
+        backward += 2 * group.outputs + inputs * (max(1, drop) + 8 * drop) + (0 if work.fold_lora else 2 * inputs)
         # the folded part of the two large products; both gradients
         flop += (4.0 * group.padded + 2.0 * group.ranks) * (inputs + group.outputs)
     layers_tokens = work.shape.layers * work.step_tokens

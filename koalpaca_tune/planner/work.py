@@ -182,13 +182,20 @@ def of_recipe(recipe: Recipe, shape: Shape, lengths: Lengths, *, fast: bool, cud
     )
 
 
+def capturable(engine: Engine, recompute: str) -> bool:
+    """Whether a micro-step can be a CUDA graph: nothing in it may ask the host, or go there."""
+    return engine.attention != "documents" and engine.kernels != "torch" and recompute != "offload"
+
+
 def fixed(engine: Engine) -> Fixed:
     """What a recipe's engine section leaves no choice about."""
     return Fixed(
         micro_tokens=engine.micro_tokens,
         recompute=None if engine.recompute == "auto" else engine.recompute,
         cached_blocks=engine.cached_blocks,
-        graphs={"always": True, "never": False}.get(engine.graphs),
+        graphs={"always": True, "never": False}.get(
+            engine.graphs, None if capturable(engine, engine.recompute) else False
+        ),
     )
 
 

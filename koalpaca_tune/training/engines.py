@@ -14,6 +14,7 @@ from koalpaca_tune.engine.build import Builder
 from koalpaca_tune.engine.measure import this_card
 from koalpaca_tune.engine.objective import EngineObjective
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.kernels import attention
 from koalpaca_tune.models.architectures import Architecture
 from koalpaca_tune.planner import card as cards
 from koalpaca_tune.planner import choose as planner
@@ -123,20 +124,21 @@ def prepare(
     fast = engine.kind != "plain" and not why
     if device.type != "cuda":
         return Prepared(fast, why, _on_cpu(engine, config) if fast else None, None, longest)
-    shares = [share for step in steps for share in deal(step.rows, ranks)[:1]]
-    data = lengths.of_steps(examples, shares)
-    job = work.of_recipe(recipe, shape.of_config(config), data, fast=fast, cuda=True)
+    # of every process: all of them come to the same plan
+    data = lengths.of_steps(examples, [share for step in steps for share in deal(step.rows, ranks)])
+    base = shape.of_config(config)
+    job = work.of_recipe(recipe, base, data, fast=fast, cuda=True)
     if fast:
-        _limit(engine, device)
+        _check_cuda(engine, device, compute, base.head_dim, {len(one.ids) for one in examples})
+    _grow_segments()
     card, free = this_card()
     useful = useful_flop(job) / job.step_tokens
     if not fast:
         return Prepared(False, why, None, None, longest, useful, card.peak)
-    if engine.attention == "cudnn" and {len(one.ids) for one in examples} != {longest - longest % 64}:
-        _refuse("attention", "cudnn needs documents that are all equally long, a multiple of 64 tokens", "auto")
-    if engine.graphs == "always" and engine.recompute == "offload":
-        _refuse("graphs", "copies to host memory cannot be captured", "auto")
-    plan = planner.choose(job, card, _budget(engine, free, device, ranks), work.fixed(engine))
+    budget = _budget(engine, free, device, ranks)
+    if engine.memory_budget is not None:
+        _limit(engine.memory_budget)
+    plan = planner.choose(job, card, budget, work.fixed(engine))
     return Prepared(True, "", plan.choice, plan, longest, useful, card.peak)
 
 
@@ -209,14 +211,29 @@ def _on_cpu(engine: Engine, config: Any) -> Choice:
     )
 
 
-def _limit(engine: Engine, device: torch.device) -> None:
-    """Makes the card's allocator keep to the plan: segments that grow, and memory_budget as a hard limit."""
+def _check_cuda(
+    engine: Engine, device: torch.device, compute: torch.dtype, head_dim: int, lengths_seen: set[int]
+) -> None:
+    if engine.attention != "auto":
+        why = attention.obstacle(engine.attention, device, compute, head_dim)
+        if why:
+            _refuse("attention", f"'{engine.attention}' cannot be used: {why}", "auto")
+    if engine.attention == "cudnn" and (len(lengths_seen) > 1 or max(lengths_seen) % 64):
+        _refuse("attention", "cudnn needs documents that are all equally long, a multiple of 64 tokens", "auto")
+    if engine.graphs == "always" and not work.capturable(engine, engine.recompute):
+        _refuse("graphs", "attention documents, kernels torch and recompute offload cannot be captured", "auto")
+
+
+def _grow_segments() -> None:
+    """Streams differ in length from step to step: the allocator's segments of fixed size would fray."""
     if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys():
-        # streams differ in length from step to step; segments of fixed size would fray
         torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
-    if engine.memory_budget is not None:
-        _, total = torch.cuda.mem_get_info()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, engine.memory_budget * 2**30 / total))
+
+
+def _limit(gib: float) -> None:
+    """Makes memory_budget a hard limit of the card's allocator."""
+    _, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total))
 
 
 def _budget(engine: Engine, free: int, device: torch.device, ranks: int) -> int:

@@ -103,7 +103,8 @@ def test_less_memory_is_another_plan_and_recompute_is_fixed_by_the_recipe() -> N
     assert "MLP의 넓은 값 (wide)" in wide
     assert "recompute none" not in wide
     by_recipe = printed(*words, "engine.memory_budget=8")
-    assert number(by_recipe, "쓸 수 있는 만큼 (budget)") == 8
+    # less what the allocator keeps beyond what is in use
+    assert number(by_recipe, "쓸 수 있는 만큼 (budget)") == 7.8
 
 
 def test_a_plan_for_smaller_cards_stands_below() -> None:
@@ -123,7 +124,7 @@ def test_the_plain_engine_says_so() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ([*SHAPE, "--card", "l4", "--budget", "3"], "memory-short", "3.0 GiB may be used"),
+        ([*SHAPE, "--card", "l4", "--budget", "3"], "memory-short", "2.9 GiB may be used"),
         (
             [*SHAPE, "--card", "4090", "--budget", "80"],
             "memory-budget",
