@@ -109,7 +109,7 @@ def _goal(entry: dict[str, Any]) -> str:
     if "error" in entry:
         return f"{goal:,}"
     share, peak, budget = entry["tokens_per_second"] / goal, entry.get("peak_gib"), entry.get("budget_gib")
-    said = "도달 (reached)" if share >= 1 else f"{100 * share:.0f} %"
+    said = "도달 (reached)" if share >= 1 else f"{int(1000 * share) / 10} %"
     if peak is not None and budget is not None and peak > budget:
         said += ", 메모리 초과 (over the memory)"
     return f"{goal:,}: {said}"
