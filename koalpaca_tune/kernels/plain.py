@@ -185,14 +185,17 @@ def dropout(x: Tensor, out: Tensor, seed: Tensor, salt: int, probability: float)
         out: [T, K], may be x.
         seed: int64 [1] on x's device; read on the device by the fused version.
         salt: tells the uses of one seed apart.
-        probability: of a zero; the others are multiplied by 1 / (1 - probability).
+        probability: of a zero, to 1 / 65536; the others are multiplied by 1 / (1 - probability).
 
     Returns:
         `out`.
     """
     generator = torch.Generator(x.device).manual_seed((int(seed) * 0x9E3779B1 + salt) % 2**63)
-    kept = torch.rand(x.shape, device=x.device, generator=generator) >= probability
-    return out.copy_(x * kept / (1.0 - probability))
+    # four draws of 16 bits in each number: drawing is what takes the time
+    lanes = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+    lanes.random_(-(2**63), None, generator=generator)
+    kept = lanes.view(torch.int16)[: x.numel()].view(x.shape) >= round(probability * 65536) - 32768
+    return torch.mul(x, kept, out=out).mul_(1.0 / (1.0 - probability))
 
 
 def dequantize(packed: Packed, out: Tensor) -> Tensor:

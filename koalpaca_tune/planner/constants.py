@@ -26,7 +26,7 @@ PLAIN_LOGIT_BYTES = 14
 
 PLAIN_TOKENS = 4096
 """training.objective.MICRO_TOKENS: padded tokens of a micro-step of the plain engine."""
-CPU_TOKENS = 4096
+CPU_TOKENS = 2048
 """training.engines.CPU_TOKENS."""
 CPU_SHARE = 0.25
 """training.engines.CPU_SHARE: of the machine's memory, for weights that stay dequantised."""

@@ -26,8 +26,8 @@ from koalpaca_tune.records import Encoded
 from koalpaca_tune.training import objective
 from koalpaca_tune.training.steps import Step, deal
 
-CPU_TOKENS = 4096
-"""Tokens of a micro-step on the CPU: larger ones are no faster there."""
+CPU_TOKENS = 2048
+"""Tokens of a micro-step on the CPU: larger ones are no faster there (bench/cpu_engine.py)."""
 CPU_SHARE = 0.25
 """Of the machine's memory, for weights that stay dequantised."""
 ONLY_CUDA = {"attention": ("cudnn", "flash", "efficient"), "kernels": ("triton",), "graphs": ("always",)}
