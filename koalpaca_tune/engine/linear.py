@@ -23,6 +23,7 @@ from torch import Tensor
 from koalpaca_tune.kernels.nf4 import Packed
 
 MOST_MEMBERS = 4
+"""Of a group: q, k and v are three."""
 
 
 class Kernels(Protocol):

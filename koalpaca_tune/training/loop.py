@@ -235,8 +235,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         work = self._ahead.pop(number, None) or self._work(number)
-        self.model.train()
-        self.engine.train()
+        # thousands of modules, while the card waits; the fast engine reads none of them
+        (self.engine if self.prepared.fast else self.objective).train()
         # data parallelism averages gradients over ranks; the sum is what is wanted
         weight = (1 if self.prepared.fast else self.accelerator.num_processes) / work.learned
         total = torch.zeros((), device=self.accelerator.device)
@@ -338,7 +338,6 @@ class Trainer:
     @torch.no_grad()
     def mean_loss(self, examples: Sequence[Encoded]) -> float:
         """Mean negative log-likelihood of the learned tokens of some examples, in nats, without dropout."""
-        self.model.eval()
         self.engine.eval()
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine = sorted(examples[rank::ranks], key=lambda one: len(one.ids))
