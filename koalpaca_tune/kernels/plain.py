@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from koalpaca_tune.kernels.nf4 import Packed
 
+aten = torch.ops.aten
+
 Affine = tuple[Tensor, Tensor]
 """Weight and bias [H] of a layer norm."""
 
@@ -40,10 +42,9 @@ def add_layer_norm(
     total = x if update is None else update.add_(x)
     if outs:
         wide = _wide(total)
-        centred = wide - wide.mean(-1, keepdim=True)
-        normal = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+        normal = functional.layer_norm(wide, wide.shape[-1:], eps=eps)
         for (weight, bias), out in zip(affines, outs, strict=True):
-            out.copy_(normal * _wide(weight) + _wide(bias))
+            out.copy_(torch.addcmul(_wide(bias), normal, _wide(weight)))
     return total
 
 
@@ -63,14 +64,13 @@ def layer_norm_backward(
         `residual`, which now holds the gradient at x.
     """
     wide = _wide(x)
-    centred = wide - wide.mean(-1, keepdim=True)
-    scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
-    normal = centred * scale
-    grad = torch.zeros_like(wide)
-    for weight, one in zip(weights, grads, strict=True):
-        grad += _wide(one) * _wide(weight)
-    back = grad - grad.mean(-1, keepdim=True) - normal * (grad * normal).mean(-1, keepdim=True)
-    return residual.copy_(_wide(residual) + back * scale)
+    inner = _wide(grads[0]) * _wide(weights[0])
+    for weight, one in zip(weights[1:], grads[1:], strict=True):
+        inner.addcmul_(_wide(one), _wide(weight))
+    shape = wide.shape[-1:]
+    _, mean, scale = torch.native_layer_norm(wide, shape, None, None, eps)
+    back, _, _ = aten.native_layer_norm_backward(inner, wide, shape, mean, scale, None, None, [True, False, False])
+    return residual.copy_(_wide(residual) + back)
 
 
 def add_rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, out: Tensor | None, eps: float) -> Tensor:
@@ -127,10 +127,7 @@ def gelu(x: Tensor, out: Tensor) -> Tensor:
 
 def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
     """Overwrites `grad` [T, F], the gradient at gelu(x), with the gradient at x, and returns it."""
-    wide = _wide(x)
-    below = 0.5 * (1.0 + torch.erf(wide * 0.7071067811865476))
-    density = torch.exp(-0.5 * wide.square()) * 0.3989422804014327
-    return grad.copy_(_wide(grad) * (below + wide * density))
+    return grad.copy_(aten.gelu_backward(_wide(grad), _wide(x)))
 
 
 def swiglu(gate_up: Tensor, out: Tensor) -> Tensor:
