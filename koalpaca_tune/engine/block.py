@@ -96,3 +96,21 @@ class Weights:
 def empty(tokens: int, width: int, like: Tensor) -> Tensor:
     """A new tensor [tokens, width] of another's type and device."""
     return torch.empty(tokens, width, dtype=like.dtype, device=like.device)
+
+
+def with_room(grad: Tensor, group: Group) -> Tensor:
+    """The residual's gradient [T, H + ...] as a group wants it: with room for a folded product."""
+    return grad[:, : group.outputs + group.room]
+
+
+def turn(q: Tensor, k: Tensor, step: Pass) -> None:
+    """Rotary embedding of q and k [T, heads, D] in place."""
+    for x in (q, k):
+        step.kernels.rotate(x, x, step.cos, step.sin, step.positions)
+
+
+def turn_back(grads: tuple[Tensor, Tensor, Tensor], places: tuple[Tensor, Tensor, Tensor], step: Pass) -> None:
+    """The gradients at rotated q and k, turned back, and that at v, to where the product reads them."""
+    for grad, place in zip(grads[:2], places[:2], strict=True):
+        step.kernels.rotate(grad, place, step.cos, step.sin, step.positions, inverse=True)
+    step.kernels.rotate(grads[2], places[2], step.cos[:, :0], step.sin[:, :0], step.positions)

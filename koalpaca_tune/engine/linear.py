@@ -258,7 +258,7 @@ class Group:
         Args:
             grad: [T, N] (more columns are not read), the gradient at the result.
             back: from `backward`.
-            x: [T, K], the input.
+            x: [T, K], the input (more columns are not read).
             projected: from `forward`.
             seed: as in the forward pass.
         """
@@ -266,6 +266,7 @@ class Group:
             return
         assert x is not None
         assert projected is not None
+        x = x[:, : self.inputs]
         # padding has no gradient; of several members all products at once, off the diagonal for nothing
         rank = sum(one.lora.a.shape[0] for one in self.members if one.lora)
         if self.dropout and seed is not None:

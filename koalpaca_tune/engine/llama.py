@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from koalpaca_tune.engine.block import Pass, Weights, empty
+from koalpaca_tune.engine.block import Pass, Weights, empty, turn, with_room
 from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.kernels import attention
 
@@ -63,8 +63,7 @@ class LlamaBlock:
         projected: list[Tensor | None] = [None] * 4
         qkv, projected[QKV] = groups[QKV].forward(normed, weights.of(self, QKV), step.seed, bias=groups[QKV].bias)
         q, k, v = self._heads(qkv)
-        kernels.rotate(q, q, step.cos, step.sin, step.positions)
-        kernels.rotate(k, k, step.cos, step.sin, step.positions)
+        turn(q, k, step)
         saved = step.attention.forward(q, k, v, step.documents)
         middle, projected[OUT] = groups[OUT].forward(
             saved.out.flatten(1), weights.of(self, OUT), step.seed, bias=groups[OUT].bias
@@ -95,7 +94,7 @@ class LlamaBlock:
             return
         kernels.rms_norm_backward(saved.middle, self.norms[1], through, grad[:, :width], self.eps)
         del through
-        here = self._with_room(grad, OUT)
+        here = with_room(grad, groups[OUT])
         below = wanted or groups[QKV].learns
         inner, back = groups[OUT].backward(here, weights.of(self, OUT), seed, wanted=below)
         groups[OUT].learn(here, back, saved.attention.out.flatten(1), saved.projected[OUT], seed)
@@ -123,13 +122,14 @@ class LlamaBlock:
         below = wanted or groups[GATE_UP].learns
         if not below and not groups[DOWN].learns:
             return None
-        normed = self._normed(saved.middle, 1, step) if groups[GATE_UP].learns or saved.wide is None else None
-        wide = saved.wide
+        wide, normed = saved.wide, None
+        if wide is None or groups[GATE_UP].learns:
+            normed = self._normed(saved.middle, 1, step, groups[GATE_UP].room if wide is None else 0)
         if wide is None:
             assert normed is not None
             wide, _ = self._gate_up(normed, step, weights)
         inner = groups[DOWN].inputs
-        here = self._with_room(grad, DOWN)
+        here = with_room(grad, groups[DOWN])
         # not `wanted=below`: its place holds silu(gate) * up afterwards, which DOWN learns from
         found, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed)
         kernels.swiglu_backward(wide[:, : 2 * inner], found)
@@ -150,14 +150,10 @@ class LlamaBlock:
         )
         return wide, projected
 
-    def _with_room(self, grad: Tensor, place: int) -> Tensor:
-        group = self.groups[place]
-        return grad[:, : group.outputs + group.room]
-
-    def _normed(self, x: Tensor, which: int, step: Pass) -> Tensor:
-        """The result of one of the two norms, computed again."""
-        out = empty(len(x), x.shape[1], x)
-        step.kernels.add_rms_norm(x, None, self.norms[which], out, self.eps)
+    def _normed(self, x: Tensor, which: int, step: Pass, room: int = 0) -> Tensor:
+        """The result of one of the two norms, computed again [T, H + room]."""
+        out = empty(len(x), x.shape[1] + room, x)
+        step.kernels.add_rms_norm(x, None, self.norms[which], out[:, : x.shape[1]], self.eps)
         return out
 
     def input_of(self, saved: Saved) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from koalpaca_tune.engine.block import Pass, Weights, empty
+from koalpaca_tune.engine.block import Pass, Weights, empty, turn, turn_back, with_room
 from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.kernels import attention
 
@@ -64,8 +64,7 @@ class NeoxBlock:
         qkv, projected[QKV] = groups[QKV].forward(for_qkv, weights.of(self, QKV), step.seed, bias=groups[QKV].bias)
         del for_qkv
         q, k, v = self._heads(qkv)
-        kernels.rotate(q, q, step.cos, step.sin, step.positions)
-        kernels.rotate(k, k, step.cos, step.sin, step.positions)
+        turn(q, k, step)
         saved = step.attention.forward(q, k, v, step.documents)
         total: Tensor | None = None
         if last:
@@ -93,7 +92,7 @@ class NeoxBlock:
         tokens, width = saved.x.shape
         through_mlp = self._mlp_backward(saved, grad, step, weights, wanted=wanted)
         after = saved.attention.out.flatten(1)
-        here = self._with_room(grad, DENSE)
+        here = with_room(grad, groups[DENSE])
         below = wanted or groups[QKV].learns
         inner, back = groups[DENSE].backward(here, weights.of(self, DENSE), seed, wanted=below)
         groups[DENSE].learn(here, back, after, saved.projected[DENSE], seed)
@@ -102,10 +101,7 @@ class NeoxBlock:
         parts = step.attention.backward(saved.attention, inner.view(len(inner), self.heads, self.head_dim))
         del inner
         joined = empty(tokens, 3 * width + groups[QKV].room, saved.x)
-        q, k, v = self._heads(joined[:, : 3 * width])
-        kernels.rotate(parts[0], q, step.cos, step.sin, step.positions, inverse=True)
-        kernels.rotate(parts[1], k, step.cos, step.sin, step.positions, inverse=True)
-        kernels.rotate(parts[2], v, step.cos[:, :0], step.sin[:, :0], step.positions)
+        turn_back(parts, self._heads(joined[:, : 3 * width]), step)
         del parts
         normed = self._normed(saved.x, 0, step) if groups[QKV].learns else None
         through, back = groups[QKV].backward(joined, weights.of(self, QKV), seed, wanted=wanted)
@@ -123,12 +119,13 @@ class NeoxBlock:
         if not below and not groups[DOWN].learns:
             return None
         tokens, inner = len(saved.x), groups[DOWN].inputs
-        normed = self._normed(saved.x, 1, step) if groups[UP].learns or saved.wide is None else None
-        wide = saved.wide
+        wide, normed = saved.wide, None
+        if wide is None or groups[UP].learns:
+            normed = self._normed(saved.x, 1, step, groups[UP].room if wide is None else 0)
         if wide is None:
             assert normed is not None
             wide, _ = groups[UP].forward(normed, weights.of(self, UP), seed, bias=groups[UP].bias)
-        here = self._with_room(grad, DOWN)
+        here = with_room(grad, groups[DOWN])
         joined = empty(tokens, inner + groups[UP].room, saved.x) if below else None
         place = None if joined is None else joined[:, :inner]
         _, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed, out=place, wanted=below)
@@ -143,14 +140,10 @@ class NeoxBlock:
         groups[UP].learn(joined, back, normed, saved.projected[UP], seed)
         return through
 
-    def _with_room(self, grad: Tensor, place: int) -> Tensor:
-        group = self.groups[place]
-        return grad[:, : group.outputs + group.room]
-
-    def _normed(self, x: Tensor, which: int, step: Pass) -> Tensor:
-        """The result of one of the two norms, computed again."""
-        out = empty(len(x), x.shape[1], x)
-        step.kernels.add_layer_norm(x, None, (self.affines[which],), (out,), self.eps)
+    def _normed(self, x: Tensor, which: int, step: Pass, room: int = 0) -> Tensor:
+        """The result of one of the two norms, computed again [T, H + room]."""
+        out = empty(len(x), x.shape[1] + room, x)
+        step.kernels.add_layer_norm(x, None, (self.affines[which],), (out[:, : x.shape[1]],), self.eps)
         return out
 
     def input_of(self, saved: Saved) -> Tensor:
