@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Gradients:
-    """Views of one float32 tensor as the `grad` of each parameter.
+    """Views of one tensor, of the type of the parameters (float32), as the `grad` of each parameter.
 
     Attributes:
         flat: all of them.
@@ -19,7 +19,8 @@ class Gradients:
     def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         self._parameters = list(parameters)
         self.anchor = self._parameters[0]
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+        first = parameters[0]
+        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
         self.views: list[Tensor] = [
             part.view_as(p)
             for part, p in zip(torch.split(self.flat, [p.numel() for p in parameters]), parameters, strict=True)

@@ -44,9 +44,15 @@ def engine() -> Callable[..., EngineObjective]:
     """(tuned, recompute=, cached=, fold=, micro_tokens=) -> the engine on it, in training mode."""
 
     def make(
-        tuned: Tuned, *, recompute: Any = "none", cached: int = 0, fold: bool = True, micro_tokens: int = 1000
+        tuned: Tuned,
+        *,
+        recompute: Any = "none",
+        cached: int = 0,
+        fold: bool = True,
+        micro_tokens: int = 1000,
+        dtype: torch.dtype = torch.float32,
     ) -> EngineObjective:
-        builder = Builder(tuned.model, tuned.loaded.architecture, dtype=torch.float32, names="torch", fold=fold)
+        builder = Builder(tuned.model, tuned.loaded.architecture, dtype=dtype, names="torch", fold=fold)
         choice = Choice(micro_tokens=micro_tokens, recompute=recompute, cached_blocks=cached, graphs=False)
         return EngineObjective(builder, Engine(), choice, longest=64, pad_id=0)
 

@@ -34,7 +34,7 @@ class Tuned:
 def reference(tuned: Tuned, documents: Sequence[Encoded]) -> tuple[float, dict[str, Tensor]]:
     """Summed loss and gradients of each document alone, by transformers, PEFT, bitsandbytes and autograd."""
     tuned.clear()
-    total = torch.zeros(())
+    total = torch.zeros((), dtype=torch.float64)
     for one in documents:
         states, targets, _ = forward.learned(
             tuned.model,
@@ -43,7 +43,8 @@ def reference(tuned: Tuned, documents: Sequence[Encoded]) -> tuple[float, dict[s
             torch.tensor([one.labels]),
             torch.arange(len(one.ids))[None],
         )
-        logits = forward.head(tuned.model, states)
+        # not `forward.head`, which rounds logits to float32
+        logits = forward.causal(tuned.model).get_output_embeddings()(states)
         total = total + torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
     total.backward()  # type: ignore[no-untyped-call]
     found = tuned.gradients()
