@@ -122,7 +122,8 @@ class Engine(Strict):
         "auto", description="Attention kernel; documents: one document at a time, anywhere; auto: the fastest."
     )
     kernels: Literal["auto", "triton", "torch"] = Field(
-        "auto", description="torch: the plain reference of every fused kernel; auto: triton on CUDA."
+        "auto",
+        description="torch: the plain reference of every fused kernel; auto: triton on CUDA, where it is there.",
     )
     fold_lora: bool = Field(True, description="LoRA inside the base's matrix product; false: a product of its own.")
     graphs: Literal["auto", "always", "never"] = Field("auto", description="CUDA graphs of small micro-steps.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import bitsandbytes as bnb
@@ -28,9 +29,14 @@ ALIGNED = 64
 """On a card, ranks are padded so that the rows of a folded buffer begin at multiples of 128 bytes."""
 
 
+def has_triton() -> bool:
+    """Whether the fused kernels can be had: torch for CUDA brings Triton on Linux, not everywhere."""
+    return find_spec("triton") is not None
+
+
 def kernels(name: str, device: torch.device) -> Kernels:
-    """ "triton", "torch", or "auto": Triton on CUDA."""
-    if name == "triton" or (name == "auto" and device.type == "cuda"):
+    """ "triton", "torch", or "auto": Triton on CUDA where it is installed."""
+    if name == "triton" or (name == "auto" and device.type == "cuda" and has_triton()):
         from koalpaca_tune.kernels import fused
 
         return fused

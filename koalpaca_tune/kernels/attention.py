@@ -204,7 +204,8 @@ def obstacle(name: str, device: torch.device, dtype: torch.dtype, head_dim: int)
 def choose(documents: Documents, device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     """The fastest backend that can do it.
 
-    cuDNN's kernel takes dense batches, and takes a third less time than flash on Hopper (bench/results).
+    cuDNN's kernel takes dense batches, and a third less time than flash on Hopper: 2.8 against 4.1 ms for
+    8 x 2,048 tokens with 16 heads of 256, forward and backward.
     """
     if device.type != "cuda":
         return "documents"

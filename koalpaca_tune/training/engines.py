@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 import torch
 
 from koalpaca_tune.config.recipe import Engine, Recipe
-from koalpaca_tune.engine.build import Builder
+from koalpaca_tune.engine.build import Builder, has_triton
 from koalpaca_tune.engine.measure import this_card
 from koalpaca_tune.engine.objective import EngineObjective
 from koalpaca_tune.errors import KoalpacaError
@@ -128,6 +128,10 @@ def prepare(
     data = lengths.of_steps(examples, [share for step in steps for share in deal(step.rows, ranks)])
     base = shape.of_config(config)
     job = work.of_recipe(recipe, base, data, fast=fast, cuda=True)
+    if fast and engine.kernels == "auto" and not has_triton():
+        # the plain kernels ask the host for the dropout's seed, and move more
+        engine = engine.model_copy(update={"kernels": "torch"})
+        job = replace(job, fused=False)
     if fast:
         _check_cuda(engine, device, compute, base.head_dim, {len(one.ids) for one in examples})
     _grow_segments()
@@ -220,6 +224,8 @@ def _check_cuda(
             _refuse("attention", f"'{engine.attention}' cannot be used: {why}", "auto")
     if engine.attention == "cudnn" and (len(lengths_seen) > 1 or max(lengths_seen) % 64):
         _refuse("attention", "cudnn needs documents that are all equally long, a multiple of 64 tokens", "auto")
+    if engine.kernels == "triton" and not has_triton():
+        _refuse("kernels", "Triton is not installed", "auto")
     if engine.graphs == "always" and not work.capturable(engine, engine.recompute):
         _refuse("graphs", "attention documents, kernels torch and recompute offload cannot be captured", "auto")
 

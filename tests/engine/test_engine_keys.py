@@ -321,3 +321,20 @@ def test_the_plan_knows_how_it_will_be_computed(engine: dict[str, Any]) -> None:
     fixed = {"micro_tokens": 16384, "recompute": "none", "cached_blocks": 0, "graphs": "never"}
     usual, other = planned(130.0, **fixed), planned(130.0, **fixed, **engine)
     assert (other.step_seconds, other.memory) != (usual.step_seconds, usual.memory)
+
+
+def test_without_triton_the_plain_kernels_serve_and_asking_for_it_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch for CUDA brings Triton on Linux, not everywhere."""
+    from koalpaca_tune.engine import build
+    from koalpaca_tune.kernels import fused, plain
+
+    card = torch.device("cuda", 0)
+    assert build.kernels("auto", card) is fused
+    monkeypatch.setattr(build, "find_spec", lambda name: None)
+    assert build.kernels("auto", card) is plain
+    with pytest.raises(KoalpacaError) as caught:
+        engines._check_cuda(Engine(kernels="triton"), card, torch.bfloat16, 128, {64})
+    assert caught.value.problems[0].code == "engine-unsupported"
+    assert caught.value.problems[0].where == "engine.kernels"
