@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import bitsandbytes.functional as bnb
 from torch import Tensor
 
 
@@ -20,3 +21,11 @@ class Packed:
 
     data: Tensor
     state: Any
+
+    def largest(self) -> float:
+        """No decoded weight is larger: the largest scale of a block times the code's largest value."""
+        state = self.state
+        scales = state.absmax
+        if state.nested:
+            scales = bnb.dequantize_blockwise(scales, state.state2) + state.offset
+        return float(scales.abs().max() * state.code.abs().max())

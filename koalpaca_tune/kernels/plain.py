@@ -2,7 +2,8 @@
 
 Tensors are rows of tokens: [T, ...] with T the tokens of a micro-step. The last dimension is contiguous;
 rows may stand apart (a view of the first columns of a wider buffer). Statistics are taken in float32, or in
-float64 where the inputs are float64. `fused` has the same functions, written in Triton.
+float64 where the inputs are float64. Where a function takes `out` and `narrow`, its result goes to either or both:
+rounded to the type of `out`, and to e4m3 with a scale for each row. `fused` has the same functions for CUDA.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from koalpaca_tune.kernels.fp8 import LARGEST, Scaled
 from koalpaca_tune.kernels.nf4 import Packed
 
 aten = torch.ops.aten
@@ -24,8 +26,50 @@ def _wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def quantize(x: Tensor, out: Scaled) -> Scaled:
+    """Rounds rows [T, K] to e4m3, each divided by its scale; returns `out`.
+
+    A row with a number that is not finite becomes NaN. A row so small that its scale would not be a normal
+    float32 number has scale 1, as a row of zeros has.
+    """
+    wide = _wide(x)
+    scale = wide.abs().amax(-1, keepdim=True).float() * (1.0 / LARGEST)
+    out.scale.copy_(torch.where(scale < torch.finfo(torch.float32).tiny, 1.0, scale))
+    out.data.copy_(wide * (1.0 / out.scale))
+    return out
+
+
+def scaled_mm(x: Scaled, weight: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The linear of rows in e4m3, rounded once.
+
+    Args:
+        x: [T, K].
+        weight: float8_e4m3fn [N, K], contiguous.
+        scale: float32 [1, N], what each row of the weight is to be multiplied by.
+        bias: [N] or None.
+        dtype: of the result.
+
+    Returns:
+        [T, N].
+    """
+    product = (x.data.float() @ weight.float().t()) * x.scale * scale
+    return (product if bias is None else product + bias).to(dtype)
+
+
+def _write(result: Tensor, out: Tensor | None, narrow: Scaled | None) -> None:
+    if narrow is not None:
+        quantize(result, narrow)
+    if out is not None:
+        out.copy_(result)
+
+
 def add_layer_norm(
-    x: Tensor, update: Tensor | None, affines: tuple[Affine, ...], outs: tuple[Tensor, ...], eps: float
+    x: Tensor,
+    update: Tensor | None,
+    affines: tuple[Affine, ...],
+    outs: tuple[Tensor | None, ...],
+    eps: float,
+    narrow: tuple[Scaled | None, ...] = (),
 ) -> Tensor:
     """Layer norms of a residual, several at once where they share their input (parallel residual).
 
@@ -35,6 +79,7 @@ def add_layer_norm(
         affines: weight and bias of each norm.
         outs: [T, H], where each norm's result is written; empty to add only.
         eps: as in the model's config.
+        narrow: where each norm's result is written in e4m3; empty: nowhere.
 
     Returns:
         The sum [T, H]: `update`, or `x` itself.
@@ -43,8 +88,8 @@ def add_layer_norm(
     if outs:
         wide = _wide(total)
         normal = functional.layer_norm(wide, wide.shape[-1:], eps=eps)
-        for (weight, bias), out in zip(affines, outs, strict=True):
-            out.copy_(torch.addcmul(_wide(bias), normal, _wide(weight)))
+        for (weight, bias), out, scaled in zip(affines, outs, narrow or (None,) * len(outs), strict=True):
+            _write(torch.addcmul(_wide(bias), normal, _wide(weight)), out, scaled)
     return total
 
 
@@ -73,13 +118,15 @@ def layer_norm_backward(
     return residual.copy_(_wide(residual) + back)
 
 
-def add_rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, out: Tensor | None, eps: float) -> Tensor:
-    """`add_layer_norm` for one RMS norm (Zhang & Sennrich 2019): no mean, no bias."""
+def add_rms_norm(
+    x: Tensor, update: Tensor | None, weight: Tensor, out: Tensor | None, eps: float, narrow: Scaled | None = None
+) -> Tensor:
+    """`add_layer_norm` for one RMS norm (Zhang & Sennrich 2019): no mean, no bias. Without a place it only adds."""
     total = x if update is None else update.add_(x)
-    if out is not None:
+    if out is not None or narrow is not None:
         wide = _wide(total)
         normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
-        out.copy_(normal * _wide(weight))
+        _write(normal * _wide(weight), out, narrow)
     return total
 
 
@@ -120,28 +167,36 @@ def rotate(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, 
     return out
 
 
-def gelu(x: Tensor, out: Tensor) -> Tensor:
-    """GELU with the error function (Hendrycks & Gimpel 2016), [T, F] to [T, F]; returns `out`."""
-    return out.copy_(functional.gelu(_wide(x)))
+def gelu(x: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
+    """GELU with the error function (Hendrycks & Gimpel 2016), [T, F] to [T, F]."""
+    _write(functional.gelu(_wide(x)), out, narrow)
 
 
-def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
-    """Overwrites `grad` [T, F], the gradient at gelu(x), with the gradient at x, and returns it."""
-    return grad.copy_(aten.gelu_backward(_wide(grad), _wide(x)))
+def gelu_backward(x: Tensor, grad: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
+    """The gradient at x [T, F], from the one at gelu(x).
+
+    Args:
+        x: what the forward pass read.
+        grad: [T, F], the gradient at its result.
+        out: may be `grad` itself, which is not changed otherwise.
+        narrow: as everywhere.
+    """
+    _write(aten.gelu_backward(_wide(grad), _wide(x)), out, narrow)
 
 
-def swiglu(gate_up: Tensor, out: Tensor) -> Tensor:
-    """silu(gate) * up (Shazeer 2020) of [T, 2F], the gate first, into `out` [T, F], which is returned."""
+def swiglu(gate_up: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
+    """silu(gate) * up (Shazeer 2020) of [T, 2F], the gate first, to [T, F]."""
     gate, up = _wide(gate_up).chunk(2, -1)
-    return out.copy_(functional.silu(gate) * up)
+    _write(functional.silu(gate) * up, out, narrow)
 
 
-def swiglu_backward(gate_up: Tensor, grad: Tensor) -> None:
+def swiglu_backward(gate_up: Tensor, grad: Tensor, narrow: Scaled | None = None) -> None:
     """Overwrites `gate_up` [T, 2F] with its gradient, and `grad` [T, F] with silu(gate) * up.
 
     Args:
         gate_up: what the forward pass read.
         grad: the gradient at the forward pass's result.
+        narrow: [T, 2F], where the gradient at gate_up is written in e4m3 as well.
     """
     gate, up = (part.clone() for part in _wide(gate_up).chunk(2, -1))
     share = torch.sigmoid(gate)
@@ -149,7 +204,7 @@ def swiglu_backward(gate_up: Tensor, grad: Tensor) -> None:
     wide = _wide(grad)
     both = torch.cat((wide * up * (share + silu * (1.0 - share)), wide * silu), -1)
     grad.copy_(silu * up)
-    gate_up.copy_(both)
+    _write(both, gate_up, narrow)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, *, grad: bool) -> Tensor:
@@ -195,9 +250,20 @@ def dropout(x: Tensor, out: Tensor, seed: Tensor, salt: int, probability: float)
     return torch.mul(x, kept, out=out).mul_(1.0 / (1.0 - probability))
 
 
-def dequantize(packed: Packed, out: Tensor) -> Tensor:
+def dequantize(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
     """Writes a 4-bit weight into `out` [N, K], whose rows may stand apart, in its type; returns `out`.
 
-    The values are those of bitsandbytes' own matrix products, bit for bit.
+    The values are those of bitsandbytes' own matrix products, bit for bit, times `factor`. In e4m3 none may then
+    be beyond 448.
     """
-    return out.copy_(bnb.dequantize_4bit(packed.data, packed.state))
+    return out.copy_(_decoded(packed, factor))
+
+
+def dequantize_columns(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
+    """The transpose of `dequantize`, into `out` [K, N]."""
+    return out.copy_(_decoded(packed, factor).t())
+
+
+def _decoded(packed: Packed, factor: float) -> Tensor:
+    value: Tensor = bnb.dequantize_4bit(packed.data, packed.state)
+    return value if factor == 1.0 else value.float() * factor

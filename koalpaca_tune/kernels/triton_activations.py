@@ -1,10 +1,24 @@
-"""GELU, SwiGLU and their gradients in Triton, over rows that may stand apart."""
+"""GELU, SwiGLU and their gradients in Triton, over rows that may stand apart.
+
+A result in e4m3 has one scale for a row, so a program then holds the whole row; else it takes a block of one.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from koalpaca_tune.kernels.fp8 import Scaled
+from koalpaca_tune.kernels.triton_fp8 import (
+    magnitude,
+    places,
+    row_columns,
+    row_scale,
+    store_result,
+    store_scaled,
+    whole_row,
+)
 
 BLOCK = 2048
 """Columns of a program: with 4 warps two 16-byte accesses in bfloat16 to a thread and tensor."""
@@ -15,7 +29,7 @@ def _place(width: tl.constexpr, span: tl.constexpr):
     program = tl.program_id(0)
     blocks: tl.constexpr = (width + span - 1) // span
     row = (program // blocks).to(tl.int64)
-    cols = (program % blocks) * span + tl.arange(0, span)
+    cols = (program % blocks) * span + row_columns(span)
     return row, cols, cols < width
 
 
@@ -46,36 +60,34 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _gelu(x, out, x_row, out_row, width: tl.constexpr, span: tl.constexpr):
+def _gelu(x, out, data, scale, out_row, x_row, width: tl.constexpr, span: tl.constexpr):
     row, cols, inside = _place(width, span)
     value = tl.load(x + row * x_row + cols, mask=inside, other=0.0).to(tl.float32)
     below, _ = _normal(value)
-    tl.store(out + row * out_row + cols, (value * below).to(out.dtype.element_ty), mask=inside)
+    store_result(value * below, out, data, scale, row, out_row, cols, inside, width)
 
 
 @triton.jit
-def _gelu_backward(x, grad, x_row, grad_row, width: tl.constexpr, span: tl.constexpr):
+def _gelu_backward(x, grad, out, data, scale, out_row, x_row, grad_row, width: tl.constexpr, span: tl.constexpr):
     row, cols, inside = _place(width, span)
-    place = grad + row * grad_row + cols
     value = tl.load(x + row * x_row + cols, mask=inside, other=0.0).to(tl.float32)
-    above = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+    above = tl.load(grad + row * grad_row + cols, mask=inside, other=0.0).to(tl.float32)
     below, bell = _normal(value)
     result = above * (below + value * bell * 0.3989422804014327)
-    tl.store(place, result.to(grad.dtype.element_ty), mask=inside)
+    store_result(result, out, data, scale, row, out_row, cols, inside, width)
 
 
 @triton.jit
-def _swiglu(gate_up, out, gate_row, out_row, width: tl.constexpr, span: tl.constexpr):
+def _swiglu(gate_up, out, data, scale, out_row, gate_row, width: tl.constexpr, span: tl.constexpr):
     row, cols, inside = _place(width, span)
     place = gate_up + row * gate_row + cols
     gate = tl.load(place, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(place + width, mask=inside, other=0.0).to(tl.float32)
-    result = gate * _sigmoid(gate) * up
-    tl.store(out + row * out_row + cols, result.to(out.dtype.element_ty), mask=inside)
+    store_result(gate * _sigmoid(gate) * up, out, data, scale, row, out_row, cols, inside, width)
 
 
 @triton.jit
-def _swiglu_backward(gate_up, grad, gate_row, grad_row, width: tl.constexpr, span: tl.constexpr):
+def _swiglu_backward(gate_up, grad, data, scale, gate_row, grad_row, width: tl.constexpr, span: tl.constexpr):
     row, cols, inside = _place(width, span)
     place = gate_up + row * gate_row + cols
     above_place = grad + row * grad_row + cols
@@ -85,35 +97,54 @@ def _swiglu_backward(gate_up, grad, gate_row, grad_row, width: tl.constexpr, spa
     share = _sigmoid(gate)
     silu = gate * share
     gate_grad = above * up * (share + silu * (1.0 - share))
+    up_grad = above * silu
     tl.store(place, gate_grad.to(gate_up.dtype.element_ty), mask=inside)
-    tl.store(place + width, (above * silu).to(gate_up.dtype.element_ty), mask=inside)
+    tl.store(place + width, up_grad.to(gate_up.dtype.element_ty), mask=inside)
     tl.store(above_place, (silu * up).to(grad.dtype.element_ty), mask=inside)
+    if data is not None:
+        step = row_scale(tl.maximum(magnitude(gate_grad), magnitude(up_grad)))
+        tl.store(scale + row, step)
+        goal = data + row * (2 * width) + cols
+        store_scaled(gate_grad, step, goal, inside)
+        store_scaled(up_grad, step, goal + width, inside)
 
 
-def gelu(x: Tensor, out: Tensor) -> Tensor:
+def _blocks(rows: int, width: int, narrow: Scaled | None) -> tuple[tuple[int], int, int]:
+    """Grid, columns of a program, and its warps."""
+    if narrow is None:
+        return (rows * -(-width // BLOCK),), BLOCK, 4
+    return ((rows,), *whole_row(width))
+
+
+def gelu(x: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
     """`plain.gelu`."""
     rows, width = x.shape
-    _gelu[(rows * -(-width // BLOCK),)](x, out, x.stride(0), out.stride(0), width, BLOCK, num_warps=4)
-    return out
+    grid, span, warps = _blocks(rows, width, narrow)
+    _gelu[grid](x, *places(out, narrow), x.stride(0), width, span, num_warps=warps)
 
 
-def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
+def gelu_backward(x: Tensor, grad: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
     """`plain.gelu_backward`."""
     rows, width = x.shape
-    _gelu_backward[(rows * -(-width // BLOCK),)](x, grad, x.stride(0), grad.stride(0), width, BLOCK, num_warps=4)
-    return grad
+    grid, span, warps = _blocks(rows, width, narrow)
+    _gelu_backward[grid](x, grad, *places(out, narrow), x.stride(0), grad.stride(0), width, span, num_warps=warps)
 
 
-def swiglu(gate_up: Tensor, out: Tensor) -> Tensor:
+def swiglu(gate_up: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
     """`plain.swiglu`."""
-    rows, width = out.shape
-    _swiglu[(rows * -(-width // BLOCK),)](gate_up, out, gate_up.stride(0), out.stride(0), width, BLOCK, num_warps=4)
-    return out
+    rows, width = len(gate_up), gate_up.shape[1] // 2
+    grid, span, warps = _blocks(rows, width, narrow)
+    _swiglu[grid](gate_up, *places(out, narrow), gate_up.stride(0), width, span, num_warps=warps)
 
 
-def swiglu_backward(gate_up: Tensor, grad: Tensor) -> None:
+def swiglu_backward(gate_up: Tensor, grad: Tensor, narrow: Scaled | None = None) -> None:
     """`plain.swiglu_backward`."""
     rows, width = grad.shape
-    _swiglu_backward[(rows * -(-width // BLOCK),)](
-        gate_up, grad, gate_up.stride(0), grad.stride(0), width, BLOCK, num_warps=4
+    grid, span, warps = _blocks(rows, width, narrow)
+    if narrow is not None:
+        # two results of each column are held
+        warps = min(2 * warps, 32)
+    _, data, scale, _ = places(None, narrow)
+    _swiglu_backward[grid](
+        gate_up, grad, data, scale, gate_up.stride(0), grad.stride(0), width, span, num_warps=warps
     )

@@ -12,7 +12,32 @@ from koalpaca_tune.kernels.nf4 import Packed
 WORDS = 512
 """Words of eight weights that a program decodes; with 4 warps four to a thread, a 16-byte store each."""
 
+TILE = (128, 8)
+"""Rows, and words of eight weights, that a program decodes and stores transposed: a line of e4m3 to a column."""
+
 _DTYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: tl.float32}
+
+
+@triton.jit
+def _scale(absmax, absmax_code, absmax_scale, absmax_offset, block, live, nested_block: tl.constexpr):
+    scale = tl.load(absmax + block, mask=live, other=0)
+    if nested_block > 0:
+        # two roundings as in bitsandbytes, so the launch forbids a fused multiply and add
+        scale = tl.load(absmax_code + scale.to(tl.int32)) * tl.load(
+            absmax_scale + block // nested_block, mask=live, other=0.0
+        )
+        scale = scale + tl.load(absmax_offset)
+    return scale
+
+
+@triton.jit
+def _store(packed, code, scale, digit, factor, place, live, dtype: tl.constexpr):
+    # of each byte the high half comes first, and the lowest byte of a word
+    nibble = (packed >> ((digit // 2) * 8 + 4 - (digit % 2) * 4)) & 15
+    value = (tl.load(code + nibble) * scale).to(dtype)
+    if factor is not None:
+        value = value.to(tl.float32) * factor
+    tl.store(place, value.to(place.dtype.element_ty), mask=live)
 
 
 @triton.jit(do_not_specialize=["words"])
@@ -24,6 +49,7 @@ def _dequantize(
     absmax_scale,
     absmax_offset,
     out,
+    factor,
     words,
     out_row,
     row_words: tl.constexpr,
@@ -36,24 +62,56 @@ def _dequantize(
     live = word < words
     packed = tl.load(data.to(tl.pointer_type(tl.int32)) + word, mask=live, other=0)
     block = word // block_words
-    scale = tl.load(absmax + block, mask=live, other=0)
-    if nested_block > 0:
-        # two roundings as in bitsandbytes, so the launch forbids a fused multiply and add
-        scale = tl.load(absmax_code + scale.to(tl.int32)) * tl.load(
-            absmax_scale + block // nested_block, mask=live, other=0.0
-        )
-        scale = scale + tl.load(absmax_offset)
-    digit = tl.arange(0, 8)
-    # of each byte the high half comes first, and the lowest byte of a word
-    shift = (digit // 2) * 8 + 4 - (digit % 2) * 4
-    nibble = (packed[:, None] >> shift[None, :]) & 15
-    value = (tl.load(code + nibble) * scale[:, None]).to(dtype)
+    scale = _scale(absmax, absmax_code, absmax_scale, absmax_offset, block, live, nested_block)
+    digit = tl.arange(0, 8)[None, :]
     row = word // row_words
-    place = out + (row.to(tl.int64) * out_row)[:, None] + ((word % row_words) * 8)[:, None] + digit[None, :]
-    tl.store(place, value.to(out.dtype.element_ty), mask=live[:, None])
+    place = out + (row.to(tl.int64) * out_row)[:, None] + ((word % row_words) * 8)[:, None] + digit
+    _store(packed[:, None], code, scale[:, None], digit, factor, place, live[:, None], dtype)
 
 
-def dequantize(packed: Packed, out: Tensor) -> Tensor:
+@triton.jit
+def _dequantize_columns(
+    data,
+    code,
+    absmax,
+    absmax_code,
+    absmax_scale,
+    absmax_offset,
+    out,
+    factor,
+    rows,
+    out_row,
+    row_words: tl.constexpr,
+    block_words: tl.constexpr,
+    nested_block: tl.constexpr,
+    dtype: tl.constexpr,
+    row_span: tl.constexpr,
+    word_span: tl.constexpr,
+):
+    row = (tl.program_id(0) * row_span + tl.arange(0, row_span))[None, :]
+    column = (tl.program_id(1) * word_span + tl.arange(0, word_span))[:, None]
+    live = (row < rows) & (column < row_words)
+    word = row * row_words + column
+    packed = tl.load(data.to(tl.pointer_type(tl.int32)) + word, mask=live, other=0)
+    scale = _scale(absmax, absmax_code, absmax_scale, absmax_offset, word // block_words, live, nested_block)
+    # neighbours in a thread are rows, which lie side by side in the transpose
+    digit = tl.arange(0, 8)[:, None, None]
+    place = out + (column[None, :, :] * 8 + digit).to(tl.int64) * out_row + row[None, :, :]
+    _store(packed[None, :, :], code, scale[None, :, :], digit, factor, place, live[None, :, :], dtype)
+
+
+def _scales(packed: Packed, width: int) -> tuple[tuple[Tensor, ...], int]:
+    """The tensors of the scales, and the block size of the nested ones or 0."""
+    state = packed.state
+    if width % state.blocksize:
+        raise ValueError(f"rows of {width} weights are not whole blocks of {state.blocksize}")
+    if not state.nested:
+        return (state.absmax,) * 4, 0
+    nested = state.state2
+    return (state.absmax, nested.code, nested.absmax, state.offset), nested.blocksize
+
+
+def dequantize(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
     """`plain.dequantize`, bit for bit; the blocks of scales do not cross rows.
 
     Raises:
@@ -61,21 +119,14 @@ def dequantize(packed: Packed, out: Tensor) -> Tensor:
     """
     state = packed.state
     rows, width = out.shape
-    if width % state.blocksize:
-        raise ValueError(f"rows of {width} weights are not whole blocks of {state.blocksize}")
+    scales, nested_block = _scales(packed, width)
     words = rows * width // 8
-    if state.nested:
-        nested = state.state2
-        scales = (state.absmax, nested.code, nested.absmax, state.offset)
-        nested_block = nested.blocksize
-    else:
-        scales = (state.absmax,) * 4
-        nested_block = 0
     _dequantize[(-(-words // WORDS),)](
         packed.data,
         state.code,
         *scales,
         out,
+        None if factor == 1.0 else factor,
         words,
         out.stride(0),
         width // 8,
@@ -84,6 +135,35 @@ def dequantize(packed: Packed, out: Tensor) -> Tensor:
         _DTYPES[state.dtype],
         WORDS,
         num_warps=4,
+        enable_fp_fusion=False,
+    )
+    return out
+
+
+def dequantize_columns(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
+    """`plain.dequantize_columns`, bit for bit.
+
+    Raises:
+        ValueError: if the row length is not a multiple of the block size.
+    """
+    state = packed.state
+    width, rows = out.shape
+    scales, nested_block = _scales(packed, width)
+    words = width // 8
+    _dequantize_columns[(-(-rows // TILE[0]), -(-words // TILE[1]))](
+        packed.data,
+        state.code,
+        *scales,
+        out,
+        None if factor == 1.0 else factor,
+        rows,
+        out.stride(0),
+        words,
+        state.blocksize // 8,
+        nested_block,
+        _DTYPES[state.dtype],
+        *TILE,
+        num_warps=8,
         enable_fp_fusion=False,
     )
     return out

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from koalpaca_tune.kernels.fp8 import Scaled
 from koalpaca_tune.kernels.plain import Affine
+from koalpaca_tune.kernels.triton_fp8 import places, row_columns, store_result, whole_row
 
 
 @triton.jit
-def _residual(x, update, x_row, update_row, row, cols, inside, adds: tl.constexpr):
+def _residual(x, update, x_row, update_row, row, cols, inside):
     total = tl.load(x + row * x_row + cols, mask=inside, other=0.0)
-    if adds:
+    if update is not None:
         place = update + row * update_row + cols
         total = total.to(tl.float32) + tl.load(place, mask=inside, other=0.0).to(tl.float32)
         # the statistics are those of the sum as it is stored
@@ -33,40 +37,52 @@ def _stream(x, stride, row, cols, inside):
 
 
 @triton.jit
-def _layer_norm(
+def _affine(normal, weight, bias, cols, inside):
+    result = normal * _vector(weight, cols, inside)
+    if bias is not None:
+        result += _vector(bias, cols, inside)
+    return result
+
+
+@triton.jit
+def _norm(
     x,
     update,
     weight,
     bias,
     out,
+    data,
+    scale,
+    out_row,
     weight2,
     bias2,
     out2,
+    data2,
+    scale2,
+    out2_row,
     x_row,
     update_row,
-    out_row,
-    out2_row,
     eps,
     width: tl.constexpr,
     span: tl.constexpr,
-    adds: tl.constexpr,
-    two: tl.constexpr,
 ):
+    """A layer norm, or an RMS norm where there is no bias; two where there is a second weight."""
     row = tl.program_id(0).to(tl.int64)
-    cols = tl.arange(0, span)
+    cols = row_columns(span)
     inside = cols < width
-    total = _residual(x, update, x_row, update_row, row, cols, inside, adds)
-    centred = tl.where(inside, total - tl.sum(total, 0) / width, 0.0)
-    normal = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-    result = normal * _vector(weight, cols, inside) + _vector(bias, cols, inside)
-    tl.store(out + row * out_row + cols, result.to(out.dtype.element_ty), mask=inside)
-    if two:
-        result2 = normal * _vector(weight2, cols, inside) + _vector(bias2, cols, inside)
-        tl.store(out2 + row * out2_row + cols, result2.to(out2.dtype.element_ty), mask=inside)
+    normal = _residual(x, update, x_row, update_row, row, cols, inside)
+    if bias is not None:
+        normal = tl.where(inside, normal - tl.sum(normal, 0) / width, 0.0)
+    normal *= tl.rsqrt(tl.sum(normal * normal, 0) / width + eps)
+    result = _affine(normal, weight, bias, cols, inside)
+    store_result(result, out, data, scale, row, out_row, cols, inside, width)
+    if weight2 is not None:
+        result2 = _affine(normal, weight2, bias2, cols, inside)
+        store_result(result2, out2, data2, scale2, row, out2_row, cols, inside, width)
 
 
 @triton.jit
-def _layer_norm_backward(
+def _norm_backward(
     x,
     weight,
     grad,
@@ -80,120 +96,64 @@ def _layer_norm_backward(
     eps,
     width: tl.constexpr,
     span: tl.constexpr,
-    two: tl.constexpr,
+    centre: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    cols = tl.arange(0, span)
+    cols = row_columns(span)
     inside = cols < width
-    value = _stream(x, x_row, row, cols, inside)
+    normal = _stream(x, x_row, row, cols, inside)
     inner = _stream(grad, grad_row, row, cols, inside) * _vector(weight, cols, inside)
-    if two:
+    if weight2 is not None:
         inner += _stream(grad2, grad2_row, row, cols, inside) * _vector(weight2, cols, inside)
     place = residual + row * residual_row + cols
     past = tl.load(place, mask=inside, other=0.0).to(tl.float32)
-    centred = tl.where(inside, value - tl.sum(value, 0) / width, 0.0)
-    scale = tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-    normal = centred * scale
-    back = inner - tl.sum(inner, 0) / width - normal * (tl.sum(inner * normal, 0) / width)
-    tl.store(place, (past + back * scale).to(residual.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _rms_norm(
-    x,
-    update,
-    weight,
-    out,
-    x_row,
-    update_row,
-    out_row,
-    eps,
-    width: tl.constexpr,
-    span: tl.constexpr,
-    adds: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    cols = tl.arange(0, span)
-    inside = cols < width
-    total = _residual(x, update, x_row, update_row, row, cols, inside, adds)
-    normal = total * tl.rsqrt(tl.sum(total * total, 0) / width + eps)
-    result = normal * _vector(weight, cols, inside)
-    tl.store(out + row * out_row + cols, result.to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _rms_norm_backward(
-    x,
-    weight,
-    grad,
-    residual,
-    x_row,
-    grad_row,
-    residual_row,
-    eps,
-    width: tl.constexpr,
-    span: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64)
-    cols = tl.arange(0, span)
-    inside = cols < width
-    value = _stream(x, x_row, row, cols, inside)
-    inner = _stream(grad, grad_row, row, cols, inside) * _vector(weight, cols, inside)
-    place = residual + row * residual_row + cols
-    past = tl.load(place, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(value * value, 0) / width + eps)
-    normal = value * scale
+    if centre:
+        normal = tl.where(inside, normal - tl.sum(normal, 0) / width, 0.0)
+    scale = tl.rsqrt(tl.sum(normal * normal, 0) / width + eps)
+    normal *= scale
     back = inner - normal * (tl.sum(inner * normal, 0) / width)
+    if centre:
+        back -= tl.sum(inner, 0) / width
     tl.store(place, (past + back * scale).to(residual.dtype.element_ty), mask=inside)
 
 
-def _block(width: int) -> tuple[int, int]:
-    """Columns of a program, and its warps: about 16 columns to a thread, two 16-byte accesses in bfloat16.
+Norm = tuple[Tensor, Tensor | None, Tensor | None, Scaled | None]
+"""Weight, bias, and where the result goes: in full, in e4m3."""
 
-    Past 4,096 columns a thread takes 32 rather than that fewer rows fit a multiprocessor at a time.
-    """
-    block = max(32, triton.next_power_of_2(width))
-    return block, max(block // 512, 1) if block <= 4096 else min(block // 1024, 16)
+
+def _forward(x: Tensor, update: Tensor | None, norms: Sequence[Norm], eps: float) -> Tensor:
+    total = x if update is None else update
+    rows, width = x.shape
+    span, warps = whole_row(width)
+    arguments: list[object] = []
+    for weight, bias, out, narrow in norms:
+        arguments += [weight, bias, *places(out, narrow)]
+    if len(norms) == 1:
+        arguments += [None, None, *places(None, None)]
+    _norm[(rows,)](x, update, *arguments, x.stride(0), total.stride(0), eps, width, span, num_warps=warps)
+    return total
 
 
 def add_layer_norm(
-    x: Tensor, update: Tensor | None, affines: tuple[Affine, ...], outs: tuple[Tensor, ...], eps: float
+    x: Tensor,
+    update: Tensor | None,
+    affines: tuple[Affine, ...],
+    outs: tuple[Tensor | None, ...],
+    eps: float,
+    narrow: tuple[Scaled | None, ...] = (),
 ) -> Tensor:
     """`plain.add_layer_norm`, for at most two norms.
 
     Raises:
         ValueError: for more than two norms.
     """
-    total = x if update is None else update
     if not outs:
         return x if update is None else update.add_(x)
-    if len(outs) != len(affines) or len(outs) > 2:
+    narrow = narrow or (None,) * len(outs)
+    if not len(outs) == len(affines) == len(narrow) or len(outs) > 2:
         raise ValueError(f"{len(affines)} norms into {len(outs)} outputs; one or two of both are handled")
-    (weight, bias), (weight2, bias2) = affines[0], affines[-1]
-    out, out2 = outs[0], outs[-1]
-    rows, width = x.shape
-    block, warps = _block(width)
-    _layer_norm[(rows,)](
-        x,
-        total,
-        weight,
-        bias,
-        out,
-        weight2,
-        bias2,
-        out2,
-        x.stride(0),
-        total.stride(0),
-        out.stride(0),
-        out2.stride(0),
-        eps,
-        width,
-        block,
-        update is not None,
-        len(outs) == 2,
-        num_warps=warps,
-    )
-    return total
+    norms = [(*affine, out, scaled) for affine, out, scaled in zip(affines, outs, narrow, strict=True)]
+    return _forward(x, update, norms, eps)
 
 
 def layer_norm_backward(
@@ -206,14 +166,34 @@ def layer_norm_backward(
     """
     if len(grads) != len(weights) or not 1 <= len(grads) <= 2:
         raise ValueError(f"{len(grads)} gradients of {len(weights)} norms; one or two of both are handled")
+    return _backward(x, weights, grads, residual, eps, centre=True)
+
+
+def add_rms_norm(
+    x: Tensor, update: Tensor | None, weight: Tensor, out: Tensor | None, eps: float, narrow: Scaled | None = None
+) -> Tensor:
+    """`plain.add_rms_norm`."""
+    if out is None and narrow is None:
+        return x if update is None else update.add_(x)
+    return _forward(x, update, [(weight, None, out, narrow)], eps)
+
+
+def rms_norm_backward(x: Tensor, weight: Tensor, grad: Tensor, residual: Tensor, eps: float) -> Tensor:
+    """`plain.rms_norm_backward`."""
+    return _backward(x, (weight,), (grad,), residual, eps, centre=False)
+
+
+def _backward(
+    x: Tensor, weights: tuple[Tensor, ...], grads: tuple[Tensor, ...], residual: Tensor, eps: float, *, centre: bool
+) -> Tensor:
     rows, width = x.shape
-    block, warps = _block(width)
-    _layer_norm_backward[(rows,)](
+    span, warps = whole_row(width)
+    _norm_backward[(rows,)](
         x,
         weights[0],
         grads[0],
-        weights[-1],
-        grads[-1],
+        weights[1] if len(weights) == 2 else None,
+        grads[1] if len(grads) == 2 else None,
         residual,
         x.stride(0),
         grads[0].stride(0),
@@ -221,52 +201,8 @@ def layer_norm_backward(
         residual.stride(0),
         eps,
         width,
-        block,
-        len(grads) == 2,
-        num_warps=warps,
-    )
-    return residual
-
-
-def add_rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, out: Tensor | None, eps: float) -> Tensor:
-    """`plain.add_rms_norm`."""
-    if out is None:
-        return x if update is None else update.add_(x)
-    total = x if update is None else update
-    rows, width = x.shape
-    block, warps = _block(width)
-    _rms_norm[(rows,)](
-        x,
-        total,
-        weight,
-        out,
-        x.stride(0),
-        total.stride(0),
-        out.stride(0),
-        eps,
-        width,
-        block,
-        update is not None,
-        num_warps=warps,
-    )
-    return total
-
-
-def rms_norm_backward(x: Tensor, weight: Tensor, grad: Tensor, residual: Tensor, eps: float) -> Tensor:
-    """`plain.rms_norm_backward`."""
-    rows, width = x.shape
-    block, warps = _block(width)
-    _rms_norm_backward[(rows,)](
-        x,
-        weight,
-        grad,
-        residual,
-        x.stride(0),
-        grad.stride(0),
-        residual.stride(0),
-        eps,
-        width,
-        block,
+        span,
+        centre,
         num_warps=warps,
     )
     return residual

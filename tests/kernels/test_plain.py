@@ -98,8 +98,15 @@ def test_gelu_and_its_gradient() -> None:
     x, grad = random(4, 10), random(4, 10)
     leaf = x.clone().requires_grad_()
     wanted = functional.gelu(leaf)
-    assert close(plain.gelu(x, torch.empty_like(x)), wanted.detach())
-    assert close(plain.gelu_backward(x, grad.clone()), torch.autograd.grad(wanted, leaf, grad)[0])
+    out, before = torch.empty_like(x), grad.clone()
+    plain.gelu(x, out)
+    assert close(out, wanted.detach())
+    (back,) = torch.autograd.grad(wanted, leaf, grad)
+    plain.gelu_backward(x, grad, out)
+    assert close(out, back)
+    assert torch.equal(grad, before)
+    plain.gelu_backward(x, grad, grad)
+    assert close(grad, back)
 
 
 def test_swiglu_and_its_gradient() -> None:
@@ -107,7 +114,9 @@ def test_swiglu_and_its_gradient() -> None:
     leaf = x.clone().requires_grad_()
     gate, up = leaf.chunk(2, -1)
     wanted = functional.silu(gate) * up
-    assert close(plain.swiglu(x, torch.empty(4, 10, dtype=torch.float64)), wanted.detach())
+    out = torch.empty(4, 10, dtype=torch.float64)
+    plain.swiglu(x, out)
+    assert close(out, wanted.detach())
     (back,) = torch.autograd.grad(wanted, leaf, grad)
     both, place = x.clone(), grad.clone()
     plain.swiglu_backward(both, place)
