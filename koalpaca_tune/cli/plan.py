@@ -18,7 +18,7 @@ MEMORY = {
     "weights": "블록의 가중치 (weights of the blocks)",
     "embeddings": "임베딩, 출력층 등 (embeddings, head, norms)",
     "adapter": "어댑터와 옵티마이저 (adapter, gradients, optimizer)",
-    "dequantised": "16비트로 푼 가중치 (dequantised weights)",
+    "dequantised": "풀어 둔 가중치 (dequantised weights)",
     "saved": "역전파까지 두는 값 (saved activations)",
     "rebuilt": "다시 계산한 한 블록 (one block, recomputed)",
     "gradients": "기울기와 임시 값 (gradients and the like)",
@@ -117,17 +117,21 @@ def _card(plan: Plan) -> None:
     from koalpaca_tune.cli.show import table
 
     card = plan.card
-    table(
-        "카드 (card)",
-        [
-            ("이름 (name)", card.name),
-            ("메모리 (memory)", f"{card.memory_gib:.1f} GiB"),
-            ("쓸 수 있는 만큼 (budget)", f"{plan.budget / GIB:.1f} GiB"),
-            ("행렬곱 (matmuls)", f"{card.matmul / 1e12:,.3g} TFLOP/s"),
-            ("복사 (copies)", f"{card.bandwidth / 1e12:,.3g} TB/s"),
-            ("어디서 온 값 (source)", card.source),
-        ],
-    )
+    rows: list[tuple[str, object]] = [
+        ("이름 (name)", card.name),
+        ("메모리 (memory)", f"{card.memory_gib:.1f} GiB"),
+        ("쓸 수 있는 만큼 (budget)", f"{plan.budget / GIB:.1f} GiB"),
+        ("행렬곱 (matmuls)", f"{card.matmul / 1e12:,.3g} TFLOP/s"),
+    ]
+    if plan.work.fp8:
+        rate = f"{card.matmul8 / 1e12:,.4g} TFLOP/s" if card.matmul8 else "모름 (not known)"
+        guess = "" if card.measured else ", 어림 (a guess)"
+        rows.append(("8비트 행렬곱 (fp8 matmuls)", rate + guess))
+    rows += [
+        ("복사 (copies)", f"{card.bandwidth / 1e12:,.3g} TB/s"),
+        ("어디서 온 값 (source)", card.source),
+    ]
+    table("카드 (card)", rows)
 
 
 def _work(planned: Planned) -> None:
@@ -163,6 +167,8 @@ def _choice(plan: Plan) -> None:
         ("한 단계에 몇 번 (micro-steps)", plan.micro_steps),
         ("다시 계산 (recompute)", RECOMPUTE[choice.recompute]),
     ]
+    if work.fp8:
+        rows.insert(1, ("베이스의 행렬곱 (compute)", "fp8 (e4m3); LoRA는 16비트로 따로 (LoRA in 16 bits, apart)"))
     if work.engine == "fast":
         rows += [
             ("풀어 두는 블록 (cached_blocks)", f"{choice.cached_blocks} / {work.shape.layers}"),
@@ -199,7 +205,7 @@ def _seconds(plan: Plan) -> None:
     rows += [
         ("한 단계 (one step)", f"{whole:8.3f} s"),
         ("토큰/초 (tokens/s)", f"{plan.tokens_per_second:,.0f}"),
-        ("MFU", f"{plan.mfu:.0%}"),
+        ("MFU", f"{plan.mfu:.0%}" + (", bfloat16의 최고에 대해 (of bfloat16's peak)" if plan.work.fp8 else "")),
     ]
     table("한 단계의 시간, 예상 (seconds of a step, predicted)", rows)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from koalpaca_tune.planner import constants
 
 DATASHEET = "estimated from the datasheet"
+"""Of a card that was not measured. Its e4m3 rate is a guess: 1.7 times bfloat16's; the H100's 1.9 as the H200's."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Card:
         name: as `--card` has it.
         memory_gib: GiB that torch reports.
         matmul: FLOP/s of large bfloat16 products (float32 on the CPU).
+        matmul8: FLOP/s of large e4m3 products, scaled by row; 0.0 where it has none.
         attention: FLOP/s of flash attention, forward and backward, over the tiles that it computes.
         bandwidth: bytes/s of a copy, reads and writes both counted.
         host_link: bytes/s to and from pinned host memory.
@@ -38,6 +40,7 @@ class Card:
     measured: bool = False
     capability: tuple[int, int] = (9, 0)
     devices: tuple[str, ...] = ()
+    matmul8: float = 0.0
 
     @property
     def cuda(self) -> bool:
@@ -56,7 +59,8 @@ CARDS: dict[str, Card] = {
         Card(
             "h200",
             139.8,
-            672e12,
+            # whole steps fit it; 663 to 675 where products alone run (bench/results/sustained-h200-2026-11-21.log)
+            680e12,
             228e12,
             4.25e12,
             50e9,
@@ -64,8 +68,19 @@ CARDS: dict[str, Card] = {
             source="measured 2026-11: products as 700 W allow, copies, attention; the link is a guess",
             measured=True,
             devices=("NVIDIA H200",),
+            matmul8=1285e12,
         ),
-        Card("h100", 79.1, 640e12, 210e12, 3.0e12, 50e9, 989e12, devices=("NVIDIA H100 80GB HBM3",)),
+        Card(
+            "h100",
+            79.1,
+            640e12,
+            210e12,
+            3.0e12,
+            50e9,
+            989e12,
+            devices=("NVIDIA H100 80GB HBM3",),
+            matmul8=1200e12,
+        ),
         Card(
             "a100-80",
             79.2,
@@ -88,7 +103,18 @@ CARDS: dict[str, Card] = {
             capability=(8, 0),
             devices=("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
         ),
-        Card("l40s", 44.4, 215e12, 120e12, 0.78e12, 24e9, 362e12, capability=(8, 9), devices=("NVIDIA L40S",)),
+        Card(
+            "l40s",
+            44.4,
+            215e12,
+            120e12,
+            0.78e12,
+            24e9,
+            362e12,
+            capability=(8, 9),
+            devices=("NVIDIA L40S",),
+            matmul8=360e12,
+        ),
         Card(
             "4090",
             23.5,
@@ -99,6 +125,7 @@ CARDS: dict[str, Card] = {
             165e12,
             capability=(8, 9),
             devices=("NVIDIA GeForce RTX 4090",),
+            matmul8=250e12,
         ),
         Card(
             "3090",
@@ -112,7 +139,18 @@ CARDS: dict[str, Card] = {
             devices=("NVIDIA GeForce RTX 3090",),
         ),
         Card("a6000", 47.4, 110e12, 70e12, 0.69e12, 24e9, 155e12, capability=(8, 6), devices=("NVIDIA RTX A6000",)),
-        Card("l4", 22.0, 60e12, 36e12, 0.27e12, 24e9, 121e12, capability=(8, 9), devices=("NVIDIA L4",)),
+        Card(
+            "l4",
+            22.0,
+            60e12,
+            36e12,
+            0.27e12,
+            24e9,
+            121e12,
+            capability=(8, 9),
+            devices=("NVIDIA L4",),
+            matmul8=100e12,
+        ),
         Card("cpu", 16.0, 0.4e12, 0.15e12, 25e9, 25e9, 0.8e12, source="a guess at 8 cores", capability=(0, 0)),
     )
 }

@@ -1,6 +1,6 @@
 """What the predictions rest on besides arithmetic. Change a number here when a measurement says so.
 
-"Measured" is one NVIDIA H200 with torch 2.11 (docs/en/training.md); everything else is a guess and says so.
+"Measured" is one NVIDIA H200 with torch 2.11 (docs/en/speed.md); everything else is a guess and says so.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ TORCH_KERNEL_FLOATS = 3
 
 # seconds: the fast engine
 
-MATMUL_HALF_TOKENS = 256
-"""Tokens of a micro-step at which a matrix product runs at half its rate: M / (M + 256).
-A tile of rows is 128 or 256 tokens, and the card has 100 to 150 places for tiles."""
+MATMUL_HALF = 600_000
+"""Elements T x H of a product's result at which it runs at half its rate: n / (n + 600,000). Tiles are of about
+128 x 256 elements, and the card has 100 to 150 places for them. Measured: single points of
+bench/results/scaling-h200-2026-11-21.jsonl say 300,000 to 800,000."""
 ATTENTION_BACKWARD = 2.5
 """Products of attention's backward pass over those of the forward pass: 5 over 2."""
 ATTENTION_TILE = 128
@@ -59,20 +60,23 @@ EFFICIENT_ATTENTION = 0.6
 """The memory-efficient kernel, or one document at a time, over flash: a guess."""
 FLASH_HEAD = 192
 """The widest head whose backward pass flash has on cards of compute capability 8.6 and 8.9 (kernels.attention)."""
-ELEMENTWISE_EFFICIENCY = 0.85
-"""Of the copy rate: norms and rotary embeddings read and write with gaps."""
+ELEMENTWISE_EFFICIENCY = 0.95
+"""Of the copy rate. Measured: norms, GELU and SwiGLU move 3.8 to 4.3 of the 4.25 TB/s of a copy."""
 DEQUANTISE_EFFICIENCY = 0.7
 """Of the copy rate: a table look-up for every weight."""
 FLOAT32_RATE = 0.1
 """float32 products on a card over bfloat16 ones (no tensor cores)."""
-HOST_PER_LAYER = 0.25e-3
-"""Seconds that Python takes for a block, forward and backward."""
-HOST_PER_TARGET = 0.04e-3
+HOST_PER_LAYER = 1.58e-3
+"""Seconds that Python takes for a block, forward and backward. Measured on the H200's host: 1.7 to 2.0 ms with one
+target (GPT-NeoX), 2.65 and 2.74 with seven (Llama), from which both of these; steps of a run differ by a fifth."""
+HOST_PER_TARGET = 0.16e-3
 """And for each linear of a block that has LoRA."""
+HOST_FP8 = 0.35e-3
+"""And where products are in e4m3, for what quantises and LoRA's own products: a guess."""
 HOST_RECOMPUTE = 0.35
-"""Share that running whole blocks again adds to it."""
+"""Share that running whole blocks again adds to it: a guess."""
 HOST_WITH_GRAPHS = 0.05
-"""Share that remains when a CUDA graph is replayed."""
+"""Share that remains when a CUDA graph is replayed: a guess (the one point measured was bound by the card)."""
 STEP_SECONDS = 2e-3
 """Once a step: clipping, the optimizer's launches, the loss read back."""
 OFFLOAD_FRICTION = 0.05

@@ -33,7 +33,7 @@ def moments(work: Work, tokens: int, recompute: Recompute) -> tuple[dict[str, fl
     elif recompute == "wide":
         saved = (block - wide) * layers
         # built again from the norm's result, and gone before attention's half begins
-        normed = 0 if work.groups[2].targets else hidden
+        normed = work.shape.hidden if work.fp8 else 0 if work.groups[2].targets else hidden
         if within.mlp + normed + wide > within.attention:
             rebuilt, inside = wide, within.mlp + normed
     else:
@@ -42,7 +42,7 @@ def moments(work: Work, tokens: int, recompute: Recompute) -> tuple[dict[str, fl
         rebuilt = block - hidden
     learned = tokens * work.learned_share
     rows = min(learned, chunk_rows(work))
-    room = max(group.padded for group in work.groups) * work.compute_bytes if work.fold_lora else 0
+    room = max(group.padded for group in work.groups) * work.compute_bytes if work.folded else 0
     return (
         # the residual; of its learned rows the states and their gradient; of a chunk the norm's result
         _moment(
@@ -60,7 +60,7 @@ def moments(work: Work, tokens: int, recompute: Recompute) -> tuple[dict[str, fl
 def wide_bytes(work: Work) -> float:
     """The MLP's wide tensor for each token: before GELU, or gate and up (with room for a folded product)."""
     up = work.groups[2]
-    room = up.padded if work.fold_lora and work.shape.family == "llama" else 0
+    room = up.padded if work.folded and work.shape.family == "llama" else 0
     return float((up.outputs + room) * work.compute_bytes)
 
 
@@ -79,30 +79,53 @@ def block_bytes(work: Work) -> float:
 
 def backward_bytes(work: Work) -> Within:
     """What stands beside each other at the fullest places of `backward`."""
-    shape, item = work.shape, work.compute_bytes
-    neox = shape.family == "gpt_neox"
-    qkv, _, up, down = work.groups
+    neox = work.shape.family == "gpt_neox"
+    mlp = _neox_mlp(work) if neox else _llama_mlp(work)
+    if not work.fused:
+        mlp += constants.TORCH_KERNEL_FLOATS * 4.0 * work.shape.intermediate
+    # of a parallel residual the MLP's half waits for attention's
+    return Within(mlp, _attention(work) + (work.shape.hidden * work.compute_bytes if neox else 0))
+
+
+def _neox_mlp(work: Work) -> float:
+    shape, item, narrow = work.shape, work.compute_bytes, work.narrow_bytes
+    _, _, up, down = work.groups
     hidden, inner = shape.hidden * item, shape.intermediate * item
     drop = 1 if work.dropout else 0
-    normed = hidden if up.targets else 0
+    room = up.padded * item if work.folded else 0
+    # what `down` learns from is GELU's result, computed again
+    active = inner * (1 + drop) if down.targets else 0
     through = hidden * (1 + (drop if up.targets else 0))
-    # what `down` learns from is GELU's result, computed again; SwiGLU's overwrites the gradient at it
-    active = inner * ((1 if neox else 0) + drop) if down.targets else 0
-    room = up.padded * item if work.fold_lora and neox else 0
-    mlp = normed + inner + room + max(active, through if neox else 0.0)
-    if not neox:
-        mlp = max(mlp, normed + through)
-    if not work.fused:
-        mlp += constants.TORCH_KERNEL_FLOATS * 4.0 * shape.intermediate
-    query, kv = shape.query_width * item, shape.kv_width * item
+    # GELU's gradient takes the place of the one at its result, or is written beside it
+    inner8 = shape.intermediate * narrow
+    gone = inner if narrow and not up.targets else 0
+    normed = hidden if up.targets else 0
+    return normed + shape.hidden * narrow + inner + room + max(active, inner8, inner8 + through - gone)
+
+
+def _llama_mlp(work: Work) -> float:
+    shape, item, narrow = work.shape, work.compute_bytes, work.narrow_bytes
+    _, _, gate_up, down = work.groups
+    hidden, inner = shape.hidden * item, shape.intermediate * item
+    drop = 1 if work.dropout else 0
+    wide8 = gate_up.outputs * narrow
+    # what `down` learns from, SwiGLU's result, takes the place of the gradient at it
+    activation = shape.hidden * narrow + inner * (1 + (drop if down.targets else 0))
+    through = hidden * (1 + (drop if gate_up.targets else 0))
+    return (hidden if gate_up.targets else 0) + wide8 + max(activation, through)
+
+
+def _attention(work: Work) -> float:
+    shape, item = work.shape, work.compute_bytes
+    qkv = work.groups[0]
+    hidden, query, kv = shape.hidden * item, shape.query_width * item, shape.kv_width * item
     heads = query + 2 * kv
-    joined = heads + (qkv.padded * item if work.fold_lora else 0)
+    joined = heads + (qkv.padded * item if work.folded else 0)
     # the kernel's own sums, and one key and value head for each query head
     kernel = constants.ATTENTION_WORKSPACE * shape.query_width + (2 * query if kv < query else 0)
-    learning = hidden * (1 + drop) if qkv.targets else 0
-    attention = max(query + heads + kernel, heads + joined, joined + hidden + learning)
-    # of a parallel residual the MLP's half waits for attention's
-    return Within(mlp, attention + (hidden if neox else 0))
+    learning = hidden * (1 + (1 if work.dropout else 0)) if qkv.targets else 0
+    after = joined + qkv.outputs * work.narrow_bytes + hidden + learning
+    return max(query + heads + kernel, heads + joined, after)
 
 
 def chunk_rows(work: Work) -> int:

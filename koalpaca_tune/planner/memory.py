@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from koalpaca_tune.planner import fast, plain
+from koalpaca_tune.planner import fast, fp8, plain
 from koalpaca_tune.planner.choice import Choice
 from koalpaca_tune.planner.work import Work
 
@@ -60,6 +60,8 @@ def dequantised(work: Work, cached_blocks: int) -> float:
 
 def block_buffers(work: Work) -> int:
     """Bytes of one block's weights with their LoRA rows and columns: (N + R) x (K + R) for each group."""
+    if work.fp8:
+        return fp8.block_buffers(work)
     return sum((g.outputs + g.padded) * (g.inputs + g.padded) for g in work.groups) * work.compute_bytes
 
 

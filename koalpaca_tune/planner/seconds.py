@@ -6,7 +6,7 @@ the copies to host memory run beside them, and count where they take longer.
 
 from __future__ import annotations
 
-from koalpaca_tune.planner import constants
+from koalpaca_tune.planner import constants, fp8
 from koalpaca_tune.planner.card import Card
 from koalpaca_tune.planner.choice import Choice, Recompute
 from koalpaca_tune.planner.work import Work
@@ -31,8 +31,8 @@ def seconds(work: Work, choice: Choice, card: Card) -> dict[str, float]:
     """Seconds of each of PARTS in one step."""
     rates = _Rates(work, choice, card)
     parts = dict.fromkeys(PARTS, 0.0)
-    parts["matmuls"] = matmul_flop(work) / rates.matmul
-    parts["recompute"] = recompute_flop(work, choice.recompute) / rates.matmul
+    parts["matmuls"] = matmul_flop(work) / rates.base
+    parts["recompute"] = recompute_flop(work, choice.recompute) / rates.base
     again = 1.0 if choice.recompute in ("blocks", "offload") else 0.0
     parts["attention"] = (
         attention_flop(work, tile=constants.ATTENTION_TILE)
@@ -64,9 +64,12 @@ class _Rates:
 
     def __init__(self, work: Work, choice: Choice, card: Card) -> None:
         self.micro_steps = work.micro_steps(choice)
-        tokens = work.step_tokens / self.micro_steps
+        filled = work.step_tokens / self.micro_steps * work.shape.hidden
         precision = constants.FLOAT32_RATE if card.cuda and work.compute_bytes == 4 else 1.0
-        self.matmul = card.matmul * precision * tokens / (tokens + constants.MATMUL_HALF_TOKENS)
+        share = filled / (filled + constants.MATMUL_HALF)
+        self.matmul = card.matmul * precision * share
+        # the plain kernels multiply what the narrow numbers stand for
+        self.base = card.matmul8 * share if work.fp8 and work.fused and card.matmul8 else self.matmul
         self.attention = card.attention * precision * _kernel(work, card, choice)
         self.moved = card.bandwidth * constants.ELEMENTWISE_EFFICIENCY
         if work.engine == "plain":
@@ -100,18 +103,19 @@ def matmul_flop(work: Work) -> float:
 
 def recompute_flop(work: Work, recompute: Recompute) -> float:
     """Products of the forward pass that are done again. The last ones of a block are not: nothing reads them."""
-    if recompute == "none":
-        return 0.0
+    return 2.0 * work.step_tokens * work.shape.layers * _read_again(work, recompute)
+
+
+def _read_again(work: Work, recompute: Recompute) -> int:
+    """Elements of a block's weights that the products done again read."""
     sizes = [group.inputs * group.outputs for group in work.groups]
+    if recompute == "none":
+        return 0
     if work.engine == "plain":
-        again = sum(sizes)
-    elif recompute == "wide":
-        again = sizes[2]
-    elif work.shape.family == "gpt_neox":
-        again = sizes[0] + sizes[2]
-    else:
-        again = sum(sizes[:3])
-    return 2.0 * work.step_tokens * work.shape.layers * again
+        return sum(sizes)
+    if recompute == "wide":
+        return sizes[2]
+    return sizes[0] + sizes[2] if work.shape.family == "gpt_neox" else sum(sizes[:3])
 
 
 def attention_flop(work: Work, *, tile: int = 0) -> float:
@@ -134,6 +138,12 @@ def useful_flop(work: Work) -> float:
 
 def elementwise_bytes(work: Work) -> tuple[float, float]:
     """Bytes that norms, rotary embedding, activation and residuals move for a token of a block, fused."""
+    narrow = fp8.moved(work) if work.fp8 else (0.0, 0.0)
+    forward, backward = _unquantised(work)
+    return forward + narrow[0], backward + narrow[1]
+
+
+def _unquantised(work: Work) -> tuple[float, float]:
     shape = work.shape
     hidden, inner, query, kv = shape.hidden, shape.intermediate, shape.query_width, shape.kv_width
     scale = work.compute_bytes / 2
@@ -159,8 +169,8 @@ def _lora(work: Work, rates: _Rates, again: float) -> float:
             continue
         # each target drops by itself
         drop = group.targets if work.dropout else 0
-        forward += inputs * (max(1, drop) + 2 * drop) + (0 if work.fold_lora else 2 * group.outputs)
-        backward += 2 * group.outputs + inputs * (max(1, drop) + 8 * drop) + (0 if work.fold_lora else 2 * inputs)
+        forward += inputs * (max(1, drop) + 2 * drop) + (0 if work.folded else 2 * group.outputs)
+        backward += 2 * group.outputs + inputs * (max(1, drop) + 8 * drop) + (0 if work.folded else 2 * inputs)
         # the folded part of the two large products; both gradients
         flop += (4.0 * group.padded + 2.0 * group.ranks) * (inputs + group.outputs)
     layers_tokens = work.shape.layers * work.step_tokens
@@ -173,6 +183,12 @@ def _dequantise(work: Work, choice: Choice, again: float) -> float:
     shape = work.shape
     if work.engine == "plain":
         passes = (2.0 + again) * shape.layers if work.four_bit else 0.0
+    elif work.fp8:
+        # each layout when a product first reads it: rows in the forward pass, columns in the backward pass
+        decoded = shape.layers - choice.cached_blocks
+        elements = 2.0 * decoded * shape.block_weights
+        elements += max(0, decoded - 1) * _read_again(work, choice.recompute)
+        return elements * (work.quantised_bytes + 1)
     else:
         passes = max(0.0, 2.0 * (shape.layers - choice.cached_blocks) - 1.0)
     return passes * shape.block_weights * (work.quantised_bytes + work.compute_bytes)
@@ -191,6 +207,7 @@ def _host(work: Work, choice: Choice) -> float:
         layer = constants.PLAIN_HOST_PER_LAYER
     else:
         layer = constants.HOST_PER_LAYER + constants.HOST_PER_TARGET * sum(g.targets for g in work.groups)
+        layer += constants.HOST_FP8 if work.fp8 else 0.0
     if choice.recompute in ("blocks", "offload"):
         layer *= 1.0 + constants.HOST_RECOMPUTE
     if choice.graphs:

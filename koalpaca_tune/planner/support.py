@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from koalpaca_tune.planner.shape import Shape
+
 ROTARY = ("default", "linear", "llama3")
 """Rotary tables that do not depend on the length of the text."""
 ACTIVATION = {"gpt_neox": "gelu", "llama": "silu"}
+FP8_CAPABILITY = (8, 9)
+"""The first cards with products in e4m3: Ada; then Hopper."""
+FP8_WIDTH = 16
+"""Widths of such products are multiples of it: rows of 16 bytes."""
 
 
 def obstacle(config: Any, compute: object) -> str | None:
@@ -30,4 +36,29 @@ def obstacle(config: Any, compute: object) -> str | None:
         return f"activation '{activation}'"
     if family == "gpt_neox" and not getattr(config, "use_parallel_residual", True):
         return "no parallel residual"
+    return None
+
+
+def fp8_obstacle(shape: Shape, compute: object, capability: tuple[int, int], *, fast: bool) -> str | None:
+    """Why the base's products cannot be in e4m3, in a few words; None where they can.
+
+    Args:
+        shape: of the base.
+        compute: type of all other products, as torch or a recipe names it ("auto": bfloat16 on such cards).
+        capability: the card's, (0, 0) for the CPU.
+        fast: whether our own blocks compute the base.
+    """
+    if not fast:
+        return "only the fast engine does it"
+    if capability == (0, 0):
+        return "it needs a CUDA card"
+    if capability < FP8_CAPABILITY:
+        return f"the card's compute capability is {capability[0]}.{capability[1]}, and it needs 8.9 or more"
+    name = str(compute).removeprefix("torch.")
+    if name not in ("auto", "bfloat16"):
+        return f"everything else would be {name}, and it must be bfloat16"
+    odd = [width for inputs, members in shape.linears for width in (inputs, *(n for _, n in members))]
+    odd = [width for width in odd if width % FP8_WIDTH]
+    if odd:
+        return f"the base has linears {odd[0]} wide, which is no multiple of {FP8_WIDTH}"
     return None

@@ -60,6 +60,7 @@ class Work:
             predictions are rougher.
         attention: as in the recipe; auto: cuDNN for equal documents on Hopper, else flash.
         fused: fused kernels, or their plain references.
+        compute: what the base's products of the fast engine are in: the type of the activations, or e4m3.
         cuda: on a card; else on the CPU, where ranks are not padded and nothing is launched ahead.
     """
 
@@ -81,6 +82,22 @@ class Work:
     attention: Literal["auto", "cudnn", "flash", "efficient", "documents"] = "auto"
     fused: bool = True
     cuda: bool = True
+    compute: Literal["auto", "fp8"] = "auto"
+
+    @property
+    def fp8(self) -> bool:
+        """Whether the base's products are in e4m3."""
+        return self.compute == "fp8" and self.engine == "fast"
+
+    @property
+    def narrow_bytes(self) -> int:
+        """Of an element that is in e4m3 beside what it was made from; 0 where none is."""
+        return 1 if self.fp8 else 0
+
+    @property
+    def folded(self) -> bool:
+        """Whether LoRA is part of the base's product: it is never in e4m3."""
+        return self.fold_lora and not self.fp8
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -179,6 +196,7 @@ def of_recipe(recipe: Recipe, shape: Shape, lengths: Lengths, *, fast: bool, cud
         attention=engine.attention if cuda else "documents",
         fused=cuda and engine.kernels != "torch",
         cuda=cuda,
+        compute=engine.compute,
     )
 
 

@@ -18,7 +18,7 @@ from koalpaca_tune.planner.choice import Fixed
 from koalpaca_tune.planner.choose import Plan, choose
 from koalpaca_tune.planner.lengths import Lengths
 from koalpaca_tune.planner.shape import Shape
-from koalpaca_tune.planner.support import obstacle
+from koalpaca_tune.planner.support import fp8_obstacle, obstacle
 
 SMALLER_GIB = (80, 48, 24)
 """Memory of common cards: the plan says what less would give."""
@@ -83,9 +83,11 @@ def make(
         tokens: of the whole run, in place of the data's.
 
     Raises:
-        KoalpacaError: base, data or recipe cannot be used, or nothing fits (memory-short, memory-budget).
+        KoalpacaError: base, data or recipe cannot be used (engine-unsupported among them), or nothing fits
+            (memory-short, memory-budget).
     """
     base = published(recipe, shape_name) if shape_name else describe(recipe)
+    _check_fp8(recipe, base, card)
     data = shape_name is None and Path(recipe.data.train).exists()
     found = _measured(recipe) if data else _assumed(recipe)
     if tokens is not None:
@@ -156,6 +158,17 @@ def _fast(recipe: Recipe, config: Any) -> bool:
         return False
     why = obstacle(config, recipe.quantization.bnb_4bit_compute_dtype)
     return why is None or (recipe.engine.kind == "fast" and recipe.quantization.bnb_4bit_compute_dtype != "float16")
+
+
+def _check_fp8(recipe: Recipe, base: Described, card: Card) -> None:
+    if recipe.engine.compute != "fp8":
+        return
+    compute = recipe.quantization.bnb_4bit_compute_dtype
+    why = fp8_obstacle(base.shape, compute, card.capability, fast=base.fast)
+    if why:
+        raise KoalpacaError(
+            "engine-unsupported", f"'fp8' cannot be used: {why}.", where="engine.compute", fix="Set it to auto."
+        )
 
 
 def _measured(recipe: Recipe) -> Lengths:

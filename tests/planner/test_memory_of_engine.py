@@ -6,8 +6,8 @@ tensors and compute nothing, since the plain kernels' float32 copies are not wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from torch.autograd.profiler import profile
 
 from koalpaca_tune.config.recipe import Engine
 from koalpaca_tune.kernels import attention, plain
+from koalpaca_tune.kernels.fp8 import Scaled
 from koalpaca_tune.models.architectures import ARCHITECTURES
 from koalpaca_tune.planner import constants, fast
 from koalpaca_tune.planner.choice import Choice, Recompute
@@ -34,15 +35,38 @@ class Places:
         return getattr(plain, name)
 
     def add_layer_norm(
-        self, x: Tensor, update: Tensor | None, affines: Any, outs: Sequence[Tensor], eps: float
+        self,
+        x: Tensor,
+        update: Tensor | None,
+        affines: Any,
+        outs: Sequence[Tensor | None],
+        eps: float,
+        narrow: Sequence[Scaled | None] = (),
     ) -> Any:
         total = x if update is None else update.add_(x)
         for out in outs:
-            out.copy_(total)
+            if out is not None:
+                out.copy_(total)
         return total
 
-    def add_rms_norm(self, x: Tensor, update: Tensor | None, weight: Tensor, out: Tensor | None, eps: float) -> Any:
-        return self.add_layer_norm(x, update, None, () if out is None else (out,), eps)
+    def add_rms_norm(
+        self,
+        x: Tensor,
+        update: Tensor | None,
+        weight: Tensor,
+        out: Tensor | None,
+        eps: float,
+        narrow: Scaled | None = None,
+    ) -> Any:
+        return self.add_layer_norm(x, update, None, (out,), eps)
+
+    def quantize(self, x: Tensor, out: Scaled) -> Scaled:
+        return out
+
+    def scaled_mm(
+        self, x: Scaled, weight: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        return torch.zeros(len(x.data), len(weight), dtype=dtype)
 
     def layer_norm_backward(self, x: Tensor, weights: Any, grads: Any, residual: Tensor, eps: float) -> Tensor:
         return residual
@@ -53,16 +77,18 @@ class Places:
     def rotate(self, x: Tensor, out: Tensor, *tables: Tensor, inverse: bool = False) -> Tensor:
         return out if out is x else out.copy_(x)
 
-    def gelu(self, x: Tensor, out: Tensor) -> Tensor:
-        return out.copy_(x)
+    def gelu(self, x: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
+        if out is not None:
+            out.copy_(x)
 
-    def gelu_backward(self, x: Tensor, grad: Tensor) -> Tensor:
-        return grad
+    def gelu_backward(self, x: Tensor, grad: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
+        return None
 
-    def swiglu(self, gate_up: Tensor, out: Tensor) -> Tensor:
-        return out.copy_(gate_up[:, : out.shape[1]])
+    def swiglu(self, gate_up: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
+        if out is not None:
+            out.copy_(gate_up[:, : out.shape[1]])
 
-    def swiglu_backward(self, gate_up: Tensor, grad: Tensor) -> None:
+    def swiglu_backward(self, gate_up: Tensor, grad: Tensor, narrow: Scaled | None = None) -> None:
         return None
 
     def dropout(self, x: Tensor, out: Tensor, seed: Tensor, salt: int, probability: float) -> Tensor:
@@ -109,7 +135,12 @@ def engine(config: Any, work: Work, recompute: Recompute) -> Any:
     lora = peft.LoraConfig(r=work.lora_r, lora_dropout=dropout, target_modules=list(work.targets))
     model = peft.get_peft_model(base, lora, autocast_adapter_dtype=True)
     builder = Builder(
-        model, ARCHITECTURES[config.model_type], dtype=torch.bfloat16, names="torch", fold=work.fold_lora
+        model,
+        ARCHITECTURES[config.model_type],
+        dtype=torch.bfloat16,
+        names="torch",
+        fold=work.fold_lora,
+        narrow=work.fp8,
     )
     builder.kernels = Places()
     choice = Choice(TOKENS, recompute, 0, False)
@@ -125,18 +156,31 @@ def most(events: Any) -> int:
     return highest
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A product on the CPU has scratch memory for each thread, which is none of ours."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 QKV = {"gpt_neox": ("query_key_value",), "llama": ("q_proj", "k_proj", "v_proj")}
 ALL = {family: ARCHITECTURES[family].linears for family in QKV}
 
 
 @pytest.mark.parametrize("recompute", ["none", "wide", "blocks"])
 @pytest.mark.parametrize(
-    ("family", "targets", "dropout", "fold"),
+    ("family", "targets", "dropout", "fold", "compute"),
     [
-        ("gpt_neox", QKV, False, True),
-        ("gpt_neox", ALL, True, False),
-        ("llama", QKV, True, True),
-        ("llama", ALL, False, True),
+        ("gpt_neox", QKV, False, True, "auto"),
+        ("gpt_neox", ALL, True, False, "auto"),
+        ("llama", QKV, True, True, "auto"),
+        ("llama", ALL, False, True, "auto"),
+        ("gpt_neox", QKV, False, True, "fp8"),
+        ("gpt_neox", ALL, True, True, "fp8"),
+        ("llama", QKV, True, True, "fp8"),
+        ("llama", ALL, False, True, "fp8"),
     ],
 )
 def test_a_micro_step_allocates_what_was_predicted(
@@ -144,6 +188,7 @@ def test_a_micro_step_allocates_what_was_predicted(
     targets: dict[str, tuple[str, ...]],
     dropout: bool,
     fold: bool,
+    compute: Literal["auto", "fp8"],
     recompute: Recompute,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -160,6 +205,7 @@ def test_a_micro_step_allocates_what_was_predicted(
         learned_share=0.5,
         dropout=dropout,
         fold_lora=fold,
+        compute=compute,
         cuda=False,
     )
     objective = engine(config, work, recompute)

@@ -98,8 +98,35 @@ def test_a_cached_block_takes_its_buffers_and_the_last_one_those_that_were_share
     assert held == [*(block * (n + 1) for n in range(24)), block * 24]
 
 
+def test_golden_bytes_of_weights_in_e4m3(measured_work: Callable[..., Work]) -> None:
+    """Two layouts of a byte an element, and 64 rows and columns of LoRA in 16 bits at query_key_value."""
+    work = measured_work("polyglot-ko-5.8b", compute="fp8")
+    parts = memory.memory(work, Choice(16384, "none", 3, False))
+    assert parts["dequantised"] == 4 * (2 * 12 * 4096**2 + 2 * 64 * (4096 + 3 * 4096))
+    # what is saved is in 16 bits all the same
+    half = memory.memory(measured_work("polyglot-ko-5.8b"), Choice(16384, "none", 3, False))
+    assert parts["saved"] == half["saved"]
+    assert parts["weights"] == half["weights"]
+
+
+@pytest.mark.parametrize("name", ["polyglot-ko-5.8b", "llama-3-8b"])
+def test_copies_in_e4m3_stand_beside_what_they_were_made_from(
+    name: str, measured_work: Callable[..., Work]
+) -> None:
+    """At least the gradient at the residual, at most the widest tensors once more."""
+    for recompute in RECOMPUTE:
+        choice = Choice(16384, recompute, 0, False)
+        shape = measured_work(name).shape
+        half, narrow = (
+            memory.memory(measured_work(name, fold_lora=False, **kind), choice) for kind in ({}, {"compute": "fp8"})
+        )
+        more = (narrow["gradients"] - half["gradients"]) / 16384
+        assert 0 < more <= 2 * shape.intermediate + 2 * shape.hidden
+        assert narrow["saved"] == half["saved"]
+
+
 WORKS = st.builds(
-    lambda family, layers, heads, kv, share, wide, targets, dropout, fold, engine, longest, documents: Work(
+    lambda family, layers, heads, kv, share, wide, targets, dropout, fold, kind, longest, documents: Work(
         shape=Shape(family, layers, 64 * heads, wide * 32 * heads, heads, kv if family == "llama" else heads, 64,
                     5000, 32, False, family == "gpt_neox"),
         lora_r=8,
@@ -110,7 +137,8 @@ WORKS = st.builds(
         learned_share=share,
         dropout=dropout,
         fold_lora=fold,
-        engine=engine,
+        engine="plain" if kind == "plain" else "fast",
+        compute="fp8" if kind == "fp8" else "auto",
     ),
     family=st.sampled_from(["gpt_neox", "llama"]),
     layers=st.integers(4, 48),
@@ -121,7 +149,7 @@ WORKS = st.builds(
     targets=st.integers(1, 2),
     dropout=st.booleans(),
     fold=st.booleans(),
-    engine=st.sampled_from(["fast", "plain"]),
+    kind=st.sampled_from(["fast", "plain", "fp8"]),
     longest=st.sampled_from([64, 512, 2048]),
     documents=st.integers(1, 16),
 )  # fmt: skip

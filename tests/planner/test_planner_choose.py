@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -59,7 +60,14 @@ def test_alternatives_are_the_other_policies_that_fit(measured_work: Callable[..
     more=st.floats(1.0, 2.0),
 )
 def test_the_choice_is_within_the_budget_and_more_is_never_slower(
-    name: str, tokens: int, longest: int, equal: bool, engine: str, card: str, gib: float, more: float
+    name: str,
+    tokens: int,
+    longest: int,
+    equal: bool,
+    engine: Literal["fast", "plain"],
+    card: str,
+    gib: float,
+    more: float,
 ) -> None:
     shape = SHAPES[name]
     work = Work(
@@ -117,6 +125,30 @@ def test_graphs_are_for_work_that_waits_for_the_host(measured_work: Callable[...
     assert not choose(measured_work("polyglot-ko-5.8b"), H200, 60 * GIB).choice.graphs
 
 
+@pytest.mark.parametrize(
+    ("name", "tokens", "graphs"),
+    [
+        ("polyglot-ko-1.3b", 512, True),
+        ("polyglot-ko-1.3b", 1024, True),
+        ("polyglot-ko-1.3b", 2048, True),
+        ("polyglot-ko-1.3b", 8192, False),
+        ("polyglot-ko-3.8b", 1024, True),
+        ("polyglot-ko-5.8b", 512, True),
+        ("polyglot-ko-12.8b", 512, True),
+        ("polyglot-ko-12.8b", 4096, False),
+        ("llama-2-7b", 1024, True),
+        ("llama-2-7b", 4096, False),
+    ],
+)
+def test_graphs_where_the_host_was_measured_to_be_slower_than_the_card(
+    name: str, tokens: int, graphs: bool, measured_work: Callable[..., Work]
+) -> None:
+    """bench/results/scaling-h200-2026-11-21.jsonl: 25,125 tokens/s without them at 1,024, 70,530 with at 512."""
+    row = min(tokens, 2048)
+    work = measured_work(name, document_tokens=float(row), longest=row)
+    assert choose(work, H200, 130 * GIB, Fixed(micro_tokens=tokens)).choice.graphs == graphs
+
+
 def test_nothing_fits_and_the_base_is_too_large(measured_work: Callable[..., Work]) -> None:
     work = measured_work("polyglot-ko-12.8b", longest=64, document_tokens=64.0)
     said = refused(work, 5)
@@ -163,4 +195,7 @@ def test_cards_by_the_name_that_torch_gives() -> None:
 def test_only_what_was_measured_says_so() -> None:
     assert [card.name for card in CARDS.values() if card.measured] == ["h200"]
     assert all(card.matmul < card.peak for card in CARDS.values())
+    # products in e4m3 are twice as fast at the most, and only there since Ada
+    assert all((card.matmul8 > 0.0) == (card.capability >= (8, 9)) for card in CARDS.values())
+    assert all(card.matmul8 < 2 * card.peak for card in CARDS.values())
     assert all("estimated" in card.source or "guess" in card.source for card in CARDS.values() if not card.measured)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from koalpaca_tune.planner import fp8
 from koalpaca_tune.planner.card import CARDS
-from koalpaca_tune.planner.choice import RECOMPUTE, Choice
+from koalpaca_tune.planner.choice import RECOMPUTE, Choice, Recompute
 from koalpaca_tune.planner.seconds import PARTS, seconds, useful_flop
 from koalpaca_tune.planner.work import Work
 
@@ -54,6 +55,34 @@ OURS = [
 ]
 
 
+# bench/results/scaling-h200-2026-11-21.jsonl: seconds of 16,384 tokens in documents of 2,048 (or of a micro-step)
+SCALING = [
+    ("polyglot-ko-1.3b", Choice(512, "none", 24, True), 0.2323),
+    ("polyglot-ko-1.3b", Choice(1024, "none", 24, False), 0.6521),
+    ("polyglot-ko-1.3b", Choice(16384, "none", 18, False), 0.1655),
+    ("polyglot-ko-3.8b", Choice(1024, "none", 32, False), 0.8579),
+    ("polyglot-ko-3.8b", Choice(2048, "none", 32, False), 0.4811),
+    ("polyglot-ko-3.8b", Choice(16384, "none", 32, False), 0.4551),
+    ("polyglot-ko-5.8b", Choice(512, "none", 28, False), 1.5590),
+    ("polyglot-ko-5.8b", Choice(2048, "none", 28, False), 0.6924),
+    ("polyglot-ko-5.8b", Choice(16384, "none", 28, False), 0.6747),
+    ("polyglot-ko-12.8b", Choice(1024, "none", 40, False), 1.5077),
+    ("polyglot-ko-12.8b", Choice(8192, "none", 40, False), 1.4080),
+    ("llama-2-7b", Choice(512, "none", 32, False), 2.7146),
+    ("llama-2-7b", Choice(2048, "none", 32, False), 0.8700),
+    ("llama-2-7b", Choice(16384, "none", 32, False), 0.8098),
+]
+
+
+@pytest.mark.parametrize(("name", "choice", "took"), SCALING)
+def test_small_and_large_micro_steps_take_what_was_measured(
+    name: str, choice: Choice, took: float, measured_work: Callable[..., Work]
+) -> None:
+    row = min(choice.micro_tokens, 2048)
+    work = measured_work(name, document_tokens=float(row), longest=row)
+    assert total(work, choice) == pytest.approx(took, rel=0.05)
+
+
 @pytest.mark.parametrize(("name", "choice", "speed"), OURS)
 def test_a_step_takes_what_ours_was_measured_to(
     name: str, choice: Choice, speed: int, measured_work: Callable[..., Work]
@@ -73,7 +102,7 @@ def test_a_step_takes_what_ours_was_measured_to(
     ],
 )
 def test_the_plain_engine_is_as_fast_as_trl_was(
-    name: str, recompute: str, speed: int, measured_work: Callable[..., Work]
+    name: str, recompute: Recompute, speed: int, measured_work: Callable[..., Work]
 ) -> None:
     work = measured_work(name, engine="plain", dropout=True)
     assert 16384 / total(work, replace(WHOLE, recompute=recompute)) == pytest.approx(speed, rel=0.1)
@@ -154,6 +183,41 @@ def test_every_setting_has_its_price(
 ) -> None:
     quick, slow = (seconds(measured_work("llama-3-8b", **kind), WHOLE, H200) for kind in ({}, slower))
     assert slow[part] > quick[part]
+
+
+def test_products_in_e4m3_take_half_the_time_and_head_and_attention_what_they_took(
+    measured_work: Callable[..., Work],
+) -> None:
+    half, narrow = (seconds(measured_work("llama-3-8b", **kind), WHOLE, H200) for kind in ({}, {"compute": "fp8"}))
+    assert narrow["matmuls"] == pytest.approx(half["matmuls"] * H200.matmul / H200.matmul8)
+    assert narrow["attention"] == half["attention"]
+    assert narrow["head"] == half["head"]
+    # LoRA is a product of its own, and something must be quantised; of uncached weights fewer bytes are written
+    assert narrow["lora"] == seconds(measured_work("llama-3-8b", fold_lora=False), WHOLE, H200)["lora"]
+    assert narrow["elementwise"] > half["elementwise"]
+    assert narrow["dequantise"] < half["dequantise"]
+    again = replace(WHOLE, recompute="blocks")
+    both = [seconds(measured_work("llama-3-8b", **kind), again, H200) for kind in ({}, {"compute": "fp8"})]
+    assert both[1]["recompute"] < 0.6 * both[0]["recompute"]
+
+
+def test_bytes_that_e4m3_moves_for_a_token_of_a_block(measured_work: Callable[..., Work]) -> None:
+    """GPT-NeoX with LoRA on query_key_value, by hand; H hidden, F = 4 H, Q = H."""
+    forward, backward = fp8.moved(measured_work("polyglot-ko-5.8b", compute="fp8"))
+    # qkv's input once more, up's and down's in half; attention's result quantised; dense and down added up
+    assert forward == 4096 * (1 - 1 - 4 + 3 + 4)
+    # the gradients at qkv's result and at the residual quantised; GELU's written in half
+    assert backward == 4096 * (9 + 3 - 4)
+    wide = fp8.moved(measured_work("llama-3-8b", compute="fp8"))
+    assert wide == (4096 * (1 + 1 + 3) + 14336, 3 * (4096 + 2 * 1024) + 2 * 3 * 4096 + 2 * 14336)
+
+
+def test_without_fast_products_in_e4m3_nothing_is_gained_by_them(measured_work: Callable[..., Work]) -> None:
+    """Of a card that is not in the table the rate may not be known; plain kernels multiply in 16 bits."""
+    work = measured_work("polyglot-ko-5.8b", compute="fp8")
+    unknown = seconds(work, WHOLE, replace(H200, matmul8=0.0))
+    assert unknown["matmuls"] == seconds(measured_work("polyglot-ko-5.8b"), WHOLE, H200)["matmuls"]
+    assert seconds(replace(work, fused=False), WHOLE, H200)["matmuls"] == unknown["matmuls"]
 
 
 def test_offload_waits_where_the_link_is_slower_than_the_card(measured_work: Callable[..., Work]) -> None:
