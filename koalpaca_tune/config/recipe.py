@@ -95,7 +95,7 @@ class Training(Strict):
 
 
 class Engine(Strict):
-    """How a step is computed: speed and memory, never what is learned."""
+    """How a step is computed: speed and memory, never what is learned (but for the rounding of `compute: fp8`)."""
 
     plain_keys: ClassVar[tuple[str, ...]] = ("kind", "micro_tokens", "recompute")
 
@@ -125,6 +125,11 @@ class Engine(Strict):
         "auto",
         description="torch: the plain reference of every fused kernel; auto: triton on CUDA, where it is there.",
     )
+    compute: Literal["auto", "fp8"] = Field(
+        "auto",
+        description="fp8: products of the frozen base in 8 bits (e4m3), on Hopper, Ada or newer; "
+        "auto: in quantization.bnb_4bit_compute_dtype.",
+    )
     fold_lora: bool = Field(True, description="LoRA inside the base's matrix product; false: a product of its own.")
     graphs: Literal["auto", "always", "never"] = Field("auto", description="CUDA graphs of small micro-steps.")
 
@@ -137,13 +142,17 @@ class Engine(Strict):
             raise ValueError(
                 f"with kind: plain, recompute cannot be {self.recompute}. | Set it to auto, none or blocks."
             )
+        if self.compute == "fp8" and "fold_lora" in self.model_fields_set:
+            raise ValueError("with compute: fp8, fold_lora has no effect. | Remove it: LoRA is apart, in 16 bits.")
         return self
 
     @model_serializer(mode="wrap")
     def _without_idle_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what is written must be readable again
         written: dict[str, Any] = whole(self)
-        return {k: v for k, v in written.items() if self.kind != "plain" or k in self.plain_keys}
+        if self.kind == "plain":
+            return {key: value for key, value in written.items() if key in self.plain_keys}
+        return {key: value for key, value in written.items() if not (key == "fold_lora" and self.compute == "fp8")}
 
 
 class Evaluation(Strict):

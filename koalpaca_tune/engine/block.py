@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from koalpaca_tune.engine.linear import Group, Kernels
+from koalpaca_tune.engine.buffers import Buffer, Kernels
+from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.kernels import attention
 from koalpaca_tune.kernels.attention import Documents
 
@@ -82,13 +83,13 @@ class Weights:
         """What is loaded is no longer true: the LoRA matrices have changed."""
         self._loaded = [None for _ in self._loaded]
 
-    def of(self, block: Block, place: int) -> Tensor:
+    def of(self, block: Block, place: int) -> Buffer:
         """The loaded buffer of a block's group, decoded once for as long as it stays the last one used."""
         group = block.groups[place]
         if group.buffer is not None:
             return group.buffer
         if self._loaded[place] is not group:
-            group.load(self.buffers[place])
+            self.buffers[place].load(group)
             self._loaded[place] = group
         return self.buffers[place]
 

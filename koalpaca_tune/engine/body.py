@@ -56,7 +56,7 @@ class Body:
         for block in self.blocks:
             for group in block.groups:
                 if group.buffer is not None:
-                    group.load_lora(group.buffer)
+                    group.write_lora(group.buffer.a, group.buffer.b)
             x, update, saved = block.forward(x, update, step, self.weights)
             if grad:
                 kept.append(self._kept(block, saved))

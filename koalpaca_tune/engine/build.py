@@ -12,10 +12,12 @@ from torch import Tensor
 
 from koalpaca_tune.engine.block import Block, Weights
 from koalpaca_tune.engine.body import Body
+from koalpaca_tune.engine.buffers import Kernels
 from koalpaca_tune.engine.gradients import Gradients
 from koalpaca_tune.engine.head import Head
-from koalpaca_tune.engine.linear import Group, Kernels, Lora, Member
+from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.engine.llama import LlamaBlock
+from koalpaca_tune.engine.members import Lora, Member
 from koalpaca_tune.engine.neox import NeoxBlock
 from koalpaca_tune.engine.offload import Shelf
 from koalpaca_tune.kernels import plain
@@ -51,9 +53,16 @@ class Builder:
     """
 
     def __init__(
-        self, model: Any, architecture: Architecture, *, dtype: torch.dtype, names: str, fold: bool
+        self,
+        model: Any,
+        architecture: Architecture,
+        *,
+        dtype: torch.dtype,
+        names: str,
+        fold: bool,
+        narrow: bool = False,
     ) -> None:
-        """Reads the model; `names` are the kernels (auto, triton, torch)."""
+        """Reads the model; `names`: of the kernels (auto, triton, torch); `narrow`: the base's products in e4m3."""
         self.causal = causal(model)
         self.body: Any = getattr(self.causal, architecture.body)
         self.config = self.causal.config
@@ -61,6 +70,7 @@ class Builder:
         self.device: torch.device = next(self.causal.parameters()).device
         self.kernels = kernels(names, self.device)
         self.fold = fold
+        self.narrow = narrow
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.gradients = Gradients(parameters)
         self._grads = {id(p): view for p, view in zip(parameters, self.gradients.views, strict=True)}
@@ -73,7 +83,7 @@ class Builder:
         for block in blocks[len(blocks) - cached_blocks :] if cached_blocks else ():
             for group in block.groups:
                 group.buffer = group.new_buffer()
-                group.load(group.buffer)
+                group.buffer.load(group, whole=True)
         room = max(group.room for block in blocks for group in block.groups)
         embedding = self.causal.get_input_embeddings().weight.detach()
         weights = Weights(blocks[0], shared=cached_blocks < len(blocks))
@@ -160,6 +170,7 @@ class Builder:
                     dtype=self.dtype,
                     multiple=ALIGNED if self.device.type == "cuda" else 1,
                     fold=self.fold,
+                    narrow=self.narrow,
                     salt=self._groups,
                 )
             )

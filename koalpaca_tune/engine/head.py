@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from koalpaca_tune.engine.linear import Kernels
+from koalpaca_tune.engine.buffers import Kernels
 
 CHUNK_BYTES = 1 << 29
 """Logits of one chunk: large enough for the matrix product, small beside the activations."""

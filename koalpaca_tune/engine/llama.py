@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from koalpaca_tune.engine.block import Pass, Weights, empty, turn, with_room
+from koalpaca_tune.engine.buffers import Operand
 from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.kernels import attention
 
@@ -56,32 +57,33 @@ class LlamaBlock:
         self, x: Tensor, update: Tensor | None, step: Pass, weights: Weights, *, last: bool = True
     ) -> tuple[Tensor, Tensor | None, Saved]:
         """See `block.Block`."""
-        tokens, width = x.shape
+        tokens = len(x)
         kernels, groups = step.kernels, self.groups
-        normed = empty(tokens, width + groups[QKV].room, x)
-        x = kernels.add_rms_norm(x, update, self.norms[0], normed[:, :width], self.eps)
+        normed = groups[QKV].place(tokens)
+        x = kernels.add_rms_norm(x, update, self.norms[0], self._columns(normed), self.eps, normed.narrow)
         projected: list[Tensor | None] = [None] * 4
         qkv, projected[QKV] = groups[QKV].forward(normed, weights.of(self, QKV), step.seed, bias=groups[QKV].bias)
         q, k, v = self._heads(qkv)
         turn(q, k, step)
         saved = step.attention.forward(q, k, v, step.documents)
         middle, projected[OUT] = groups[OUT].forward(
-            saved.out.flatten(1), weights.of(self, OUT), step.seed, bias=groups[OUT].bias
+            groups[OUT].operand(saved.out.flatten(1)), weights.of(self, OUT), step.seed, bias=groups[OUT].bias
         )
-        normed = empty(tokens, width + groups[GATE_UP].room, x)
-        kernels.add_rms_norm(x, middle, self.norms[1], normed[:, :width], self.eps)
+        normed = groups[GATE_UP].place(tokens)
+        kernels.add_rms_norm(x, middle, self.norms[1], self._columns(normed), self.eps, normed.narrow)
         wide, projected[GATE_UP] = self._gate_up(normed, step, weights)
         del normed
         total: Tensor | None = None
         if last or groups[DOWN].learns:
-            active = empty(tokens, groups[DOWN].inputs + groups[DOWN].room, x)
-            kernels.swiglu(wide[:, : groups[GATE_UP].outputs], active[:, : groups[DOWN].inputs])
+            active = groups[DOWN].place(tokens, product=last)
+            kernels.swiglu(wide[:, : groups[GATE_UP].outputs], active.columns(groups[DOWN].inputs), active.narrow)
             if last:
                 total, projected[DOWN] = groups[DOWN].forward(
                     active, weights.of(self, DOWN), step.seed, bias=groups[DOWN].bias
                 )
             else:
-                projected[DOWN] = groups[DOWN].project(active, weights.of(self, DOWN), step.seed)
+                assert active.full is not None
+                projected[DOWN] = groups[DOWN].project(active.full, weights.of(self, DOWN), step.seed)
         return middle, total, Saved(x, saved, middle, wide if step.keep_wide or not last else None, projected)
 
     def backward(self, saved: Saved, grad: Tensor, step: Pass, weights: Weights, *, wanted: bool) -> None:
@@ -94,10 +96,11 @@ class LlamaBlock:
             return
         kernels.rms_norm_backward(saved.middle, self.norms[1], through, grad[:, :width], self.eps)
         del through
-        here = with_room(grad, groups[OUT])
+        here = Operand(with_room(grad, groups[OUT]), groups[OUT].narrowed(grad[:, :width]))
         below = wanted or groups[QKV].learns
         inner, back = groups[OUT].backward(here, weights.of(self, OUT), seed, wanted=below)
         groups[OUT].learn(here, back, saved.attention.out.flatten(1), saved.projected[OUT], seed)
+        del here
         if inner is None:
             return
         parts = step.attention.backward(saved.attention, inner.view(len(inner), self.heads, self.head_dim))
@@ -108,9 +111,10 @@ class LlamaBlock:
         kernels.rotate(parts[1], k, step.cos, step.sin, step.positions, inverse=True)
         kernels.rotate(parts[2], v, step.cos[:, :0], step.sin[:, :0], step.positions)
         del parts
-        normed = self._normed(saved.x, 0, step) if groups[QKV].learns else None
-        found, back = groups[QKV].backward(joined, weights.of(self, QKV), seed, wanted=wanted)
-        groups[QKV].learn(joined, back, normed, saved.projected[QKV], seed)
+        at_qkv = groups[QKV].operand(joined) if wanted else Operand(joined)
+        found, back = groups[QKV].backward(at_qkv, weights.of(self, QKV), seed, wanted=wanted)
+        normed = self._normed(saved.x, QKV, step, product=False)
+        groups[QKV].learn(at_qkv, back, normed.full, saved.projected[QKV], seed)
         if wanted:
             kernels.rms_norm_backward(saved.x, self.norms[0], found, grad[:, :width], self.eps)
 
@@ -122,38 +126,45 @@ class LlamaBlock:
         below = wanted or groups[GATE_UP].learns
         if not below and not groups[DOWN].learns:
             return None
-        wide, normed = saved.wide, None
-        if wide is None or groups[GATE_UP].learns:
-            normed = self._normed(saved.middle, 1, step, groups[GATE_UP].room if wide is None else 0)
+        wide = saved.wide
+        normed = self._normed(saved.middle, GATE_UP, step, product=wide is None)
         if wide is None:
-            assert normed is not None
             wide, _ = self._gate_up(normed, step, weights)
         inner = groups[DOWN].inputs
-        here = with_room(grad, groups[DOWN])
+        here = Operand(with_room(grad, groups[DOWN]), groups[DOWN].narrowed(grad[:, : groups[DOWN].outputs]))
         # not `wanted=below`: its place holds silu(gate) * up afterwards, which DOWN learns from
         found, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed)
-        kernels.swiglu_backward(wide[:, : 2 * inner], found)
+        at_wide = groups[GATE_UP].place_of_grad(wide)
+        kernels.swiglu_backward(wide[:, : 2 * inner], found, at_wide.narrow)
         groups[DOWN].learn(here, back, found, saved.projected[DOWN], seed)
-        del found
+        del found, here
         if not below:
             return None
-        through, back = groups[GATE_UP].backward(wide, weights.of(self, GATE_UP), seed, wanted=wanted)
-        groups[GATE_UP].learn(wide, back, normed, saved.projected[GATE_UP], seed)
+        through, back = groups[GATE_UP].backward(at_wide, weights.of(self, GATE_UP), seed, wanted=wanted)
+        groups[GATE_UP].learn(at_wide, back, normed.full, saved.projected[GATE_UP], seed)
         return through
 
-    def _gate_up(self, normed: Tensor, step: Pass, weights: Weights) -> tuple[Tensor, Tensor | None]:
+    def _gate_up(self, normed: Operand, step: Pass, weights: Weights) -> tuple[Tensor, Tensor | None]:
         """Gate and up side by side [T, 2F + room]: the gradient will take their place."""
         group = self.groups[GATE_UP]
-        wide = empty(len(normed), group.outputs + group.room, normed)
-        _, projected = group.forward(
-            normed, weights.of(self, GATE_UP), step.seed, bias=group.bias, out=wide[:, : group.outputs]
-        )
+        buffer = weights.of(self, GATE_UP)
+        if not group.room:
+            return group.forward(normed, buffer, step.seed, bias=group.bias)
+        assert normed.full is not None
+        wide = empty(len(normed.full), group.outputs + group.room, normed.full)
+        _, projected = group.forward(normed, buffer, step.seed, bias=group.bias, out=wide[:, : group.outputs])
         return wide, projected
 
-    def _normed(self, x: Tensor, which: int, step: Pass, room: int = 0) -> Tensor:
-        """The result of one of the two norms, computed again [T, H + room]."""
-        out = empty(len(x), x.shape[1] + room, x)
-        step.kernels.add_rms_norm(x, None, self.norms[which], out[:, : x.shape[1]], self.eps)
+    def _columns(self, normed: Operand) -> Tensor | None:
+        """Where a norm writes, if anything but 8 bits are wanted."""
+        return normed.columns(self.norms[0].shape[0])
+
+    def _normed(self, x: Tensor, which: int, step: Pass, *, product: bool) -> Operand:
+        """The input of QKV or GATE_UP, computed again as far as LoRA's gradients or its product read it."""
+        out = self.groups[which].place(len(x), product=product)
+        if out.full is not None or out.narrow is not None:
+            norm = self.norms[0 if which == QKV else 1]
+            step.kernels.add_rms_norm(x, None, norm, self._columns(out), self.eps, out.narrow)
         return out
 
     def input_of(self, saved: Saved) -> Tensor:

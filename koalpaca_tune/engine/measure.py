@@ -12,12 +12,15 @@ import torch
 
 from koalpaca_tune.planner import card as cards
 from koalpaca_tune.planner.card import Card
+from koalpaca_tune.planner.support import FP8_CAPABILITY
 
 REPEATS = 8
 ATTENTION_SHARE = 0.45
 """Flash attention over matrix products on a card that is not in the table: between H200 and RTX 4090."""
 LINK = 20e9
 """Bytes/s to host memory on such a card: PCIe 4 with 16 lanes, in practice."""
+FP8_OVER_BF16 = 1.7
+"""Products in e4m3 over those in bfloat16 on an unknown card: a guess, below the 1.9 that an H200 sustains."""
 MEMORY_INFO = Path("/proc/meminfo")
 
 
@@ -34,6 +37,7 @@ def this_card() -> tuple[Card, int]:
     half = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     matmul, copied = _rates(device, half, size=4096, copied=1 << 28)
     torch.cuda.empty_cache()
+    capability = torch.cuda.get_device_capability(device)
     return (
         Card(
             properties.name,
@@ -43,9 +47,10 @@ def this_card() -> tuple[Card, int]:
             copied,
             LINK,
             matmul,
-            source="products and copies measured just now; attention and the link are guesses",
+            source="products and copies measured just now; attention, 8 bits and the link are guesses",
             measured=True,
-            capability=torch.cuda.get_device_capability(device),
+            capability=capability,
+            matmul8=FP8_OVER_BF16 * matmul if capability >= FP8_CAPABILITY else 0.0,
         ),
         free,
     )

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from koalpaca_tune.engine.block import Pass, Weights, empty, turn, turn_back, with_room
+from koalpaca_tune.engine.buffers import Operand
 from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.kernels import attention
+from koalpaca_tune.kernels.fp8 import Scaled
 
 QKV, DENSE, UP, DOWN = range(4)
 
@@ -57,9 +59,11 @@ class NeoxBlock:
         """See `block.Block`."""
         tokens, width = x.shape
         kernels, groups = step.kernels, self.groups
-        for_qkv = empty(tokens, width + groups[QKV].room, x)
-        for_up = empty(tokens, width + groups[UP].room, x)
-        x = kernels.add_layer_norm(x, update, self.affines, (for_qkv[:, :width], for_up[:, :width]), self.eps)
+        for_qkv, for_up = groups[QKV].place(tokens), groups[UP].place(tokens)
+        places = for_qkv.columns(width), for_up.columns(width)
+        narrow = for_qkv.narrow, for_up.narrow
+        x = kernels.add_layer_norm(x, update, self.affines, places, self.eps, narrow)
+        del places, narrow
         projected: list[Tensor | None] = [None] * 4
         qkv, projected[QKV] = groups[QKV].forward(for_qkv, weights.of(self, QKV), step.seed, bias=groups[QKV].bias)
         del for_qkv
@@ -67,35 +71,40 @@ class NeoxBlock:
         turn(q, k, step)
         saved = step.attention.forward(q, k, v, step.documents)
         total: Tensor | None = None
+        after = saved.out.flatten(1)
         if last:
             total, projected[DENSE] = groups[DENSE].forward(
-                saved.out.flatten(1), weights.of(self, DENSE), step.seed, bias=self.bias
+                groups[DENSE].operand(after), weights.of(self, DENSE), step.seed, bias=self.bias
             )
         elif groups[DENSE].learns:
-            projected[DENSE] = groups[DENSE].project(saved.out.flatten(1), weights.of(self, DENSE), step.seed)
+            projected[DENSE] = groups[DENSE].project(after, weights.of(self, DENSE), step.seed)
         wide, projected[UP] = groups[UP].forward(for_up, weights.of(self, UP), step.seed, bias=groups[UP].bias)
         del for_up
         if last or groups[DOWN].learns:
-            active = empty(tokens, groups[DOWN].inputs + groups[DOWN].room, x)
-            kernels.gelu(wide, active[:, : groups[DOWN].inputs])
+            active = groups[DOWN].place(tokens, product=last)
+            kernels.gelu(wide, active.columns(groups[DOWN].inputs), active.narrow)
             if last:
                 total, projected[DOWN] = groups[DOWN].forward(
                     active, weights.of(self, DOWN), step.seed, bias=None, into=total
                 )
             else:
-                projected[DOWN] = groups[DOWN].project(active, weights.of(self, DOWN), step.seed)
+                assert active.full is not None
+                projected[DOWN] = groups[DOWN].project(active.full, weights.of(self, DOWN), step.seed)
         return x, total, Saved(x, saved, wide if step.keep_wide or not last else None, projected)
 
     def backward(self, saved: Saved, grad: Tensor, step: Pass, weights: Weights, *, wanted: bool) -> None:
         """See `block.Block`."""
         kernels, groups, seed = step.kernels, self.groups, step.seed
         tokens, width = saved.x.shape
-        through_mlp = self._mlp_backward(saved, grad, step, weights, wanted=wanted)
+        # read twice: at the MLP's result, and at attention's
+        narrow = groups[DENSE].narrowed(grad[:, :width])
+        through_mlp = self._mlp_backward(saved, grad, narrow, step, weights, wanted=wanted)
         after = saved.attention.out.flatten(1)
-        here = with_room(grad, groups[DENSE])
+        here = Operand(with_room(grad, groups[DENSE]), narrow)
         below = wanted or groups[QKV].learns
         inner, back = groups[DENSE].backward(here, weights.of(self, DENSE), seed, wanted=below)
         groups[DENSE].learn(here, back, after, saved.projected[DENSE], seed)
+        del here, narrow
         if inner is None:
             return
         parts = step.attention.backward(saved.attention, inner.view(len(inner), self.heads, self.head_dim))
@@ -103,15 +112,16 @@ class NeoxBlock:
         joined = empty(tokens, 3 * width + groups[QKV].room, saved.x)
         turn_back(parts, self._heads(joined[:, : 3 * width]), step)
         del parts
-        normed = self._normed(saved.x, 0, step) if groups[QKV].learns else None
-        through, back = groups[QKV].backward(joined, weights.of(self, QKV), seed, wanted=wanted)
-        groups[QKV].learn(joined, back, normed, saved.projected[QKV], seed)
+        at_qkv = groups[QKV].operand(joined) if wanted else Operand(joined)
+        through, back = groups[QKV].backward(at_qkv, weights.of(self, QKV), seed, wanted=wanted)
+        normed = self._normed(saved.x, QKV, step, product=False)
+        groups[QKV].learn(at_qkv, back, normed.full, saved.projected[QKV], seed)
         if wanted:
             scales = (self.affines[0][0], self.affines[1][0])
             kernels.layer_norm_backward(saved.x, scales, (through, through_mlp), grad[:, :width], self.eps)
 
     def _mlp_backward(
-        self, saved: Saved, grad: Tensor, step: Pass, weights: Weights, *, wanted: bool
+        self, saved: Saved, grad: Tensor, narrow: Scaled | None, step: Pass, weights: Weights, *, wanted: bool
     ) -> Tensor | None:
         """The gradient at the result of the MLP's norm, or None where it is not wanted."""
         groups, kernels, seed = self.groups, step.kernels, step.seed
@@ -119,31 +129,35 @@ class NeoxBlock:
         if not below and not groups[DOWN].learns:
             return None
         tokens, inner = len(saved.x), groups[DOWN].inputs
-        wide, normed = saved.wide, None
-        if wide is None or groups[UP].learns:
-            normed = self._normed(saved.x, 1, step, groups[UP].room if wide is None else 0)
+        wide = saved.wide
+        normed = self._normed(saved.x, UP, step, product=wide is None)
         if wide is None:
-            assert normed is not None
             wide, _ = groups[UP].forward(normed, weights.of(self, UP), seed, bias=groups[UP].bias)
-        here = with_room(grad, groups[DOWN])
-        joined = empty(tokens, inner + groups[UP].room, saved.x) if below else None
+        here = Operand(with_room(grad, groups[DOWN]), narrow)
+        joined = empty(tokens, inner + groups[UP].room, saved.x) if below and groups[UP].room else None
         place = None if joined is None else joined[:, :inner]
-        _, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed, out=place, wanted=below)
+        found, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed, out=place, wanted=below)
         if groups[DOWN].learns:
-            active = kernels.gelu(wide, empty(tokens, inner, saved.x))
-            groups[DOWN].learn(here, back, active, saved.projected[DOWN], seed)
+            active = groups[DOWN].place(tokens, product=False)
+            kernels.gelu(wide, active.full)
+            groups[DOWN].learn(here, back, active.full, saved.projected[DOWN], seed)
             del active
-        if joined is None:
+        if found is None:
             return None
-        kernels.gelu_backward(wide, joined[:, :inner])
-        through, back = groups[UP].backward(joined, weights.of(self, UP), seed, wanted=wanted)
-        groups[UP].learn(joined, back, normed, saved.projected[UP], seed)
+        at_up = groups[UP].place_of_grad(found if joined is None else joined)
+        kernels.gelu_backward(wide, found, at_up.columns(inner), at_up.narrow)
+        del found, joined, place
+        through, back = groups[UP].backward(at_up, weights.of(self, UP), seed, wanted=wanted)
+        groups[UP].learn(at_up, back, normed.full, saved.projected[UP], seed)
         return through
 
-    def _normed(self, x: Tensor, which: int, step: Pass, room: int = 0) -> Tensor:
-        """The result of one of the two norms, computed again [T, H + room]."""
-        out = empty(len(x), x.shape[1] + room, x)
-        step.kernels.add_layer_norm(x, None, (self.affines[which],), (out[:, : x.shape[1]],), self.eps)
+    def _normed(self, x: Tensor, which: int, step: Pass, *, product: bool) -> Operand:
+        """The input of QKV or UP, computed again as far as LoRA's gradients or its product read it."""
+        group = self.groups[which]
+        out = group.place(len(x), product=product)
+        if out.full is not None or out.narrow is not None:
+            affine = self.affines[0 if which == QKV else 1]
+            step.kernels.add_layer_norm(x, None, (affine,), (out.columns(group.inputs),), self.eps, (out.narrow,))
         return out
 
     def input_of(self, saved: Saved) -> Tensor:

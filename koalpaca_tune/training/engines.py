@@ -21,7 +21,7 @@ from koalpaca_tune.planner import choose as planner
 from koalpaca_tune.planner import lengths, shape, work
 from koalpaca_tune.planner.choice import Choice
 from koalpaca_tune.planner.seconds import useful_flop
-from koalpaca_tune.planner.support import obstacle
+from koalpaca_tune.planner.support import fp8_obstacle, obstacle
 from koalpaca_tune.records import Encoded
 from koalpaca_tune.training import objective
 from koalpaca_tune.training.steps import Step, deal
@@ -30,7 +30,12 @@ CPU_TOKENS = 2048
 """Tokens of a micro-step on the CPU: larger ones are no faster there (bench/cpu_engine.py)."""
 CPU_SHARE = 0.25
 """Of the machine's memory, for weights that stay dequantised."""
-ONLY_CUDA = {"attention": ("cudnn", "flash", "efficient"), "kernels": ("triton",), "graphs": ("always",)}
+ONLY_CUDA = {
+    "attention": ("cudnn", "flash", "efficient"),
+    "kernels": ("triton",),
+    "graphs": ("always",),
+    "compute": ("fp8",),
+}
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ def prepare(
         engine = engine.model_copy(update={"kernels": "torch"})
         job = replace(job, fused=False)
     if fast:
-        _check_cuda(engine, device, compute, base.head_dim, {len(one.ids) for one in examples})
+        _check_cuda(engine, device, compute, base, {len(one.ids) for one in examples})
     _grow_segments()
     card, free = this_card()
     useful = useful_flop(job) / job.step_tokens
@@ -160,7 +165,10 @@ def build(
     if prepared.choice is None:
         return objective.build(recipe, model, architecture, pad_id=pad_id, device=device)
     engine = recipe.engine
-    builder = Builder(model, architecture, dtype=compute, names=engine.kernels, fold=engine.fold_lora)
+    narrow = engine.compute == "fp8"
+    builder = Builder(
+        model, architecture, dtype=compute, names=engine.kernels, fold=engine.fold_lora, narrow=narrow
+    )
     # validation may have longer documents than training, but none beyond data.max_length
     longest = max(prepared.longest, recipe.data.max_length)
     return EngineObjective(builder, engine, prepared.choice, longest=longest, pad_id=pad_id)
@@ -216,10 +224,14 @@ def _on_cpu(engine: Engine, config: Any) -> Choice:
 
 
 def _check_cuda(
-    engine: Engine, device: torch.device, compute: torch.dtype, head_dim: int, lengths_seen: set[int]
+    engine: Engine, device: torch.device, compute: torch.dtype, base: shape.Shape, lengths_seen: set[int]
 ) -> None:
+    if engine.compute == "fp8":
+        why = fp8_obstacle(base, compute, torch.cuda.get_device_capability(device), fast=True)
+        if why:
+            _refuse("compute", f"'fp8' cannot be used: {why}", "auto")
     if engine.attention != "auto":
-        why = attention.obstacle(engine.attention, device, compute, head_dim)
+        why = attention.obstacle(engine.attention, device, compute, base.head_dim)
         if why:
             _refuse("attention", f"'{engine.attention}' cannot be used: {why}", "auto")
     if engine.attention == "cudnn" and (len(lengths_seen) > 1 or max(lengths_seen) % 64):

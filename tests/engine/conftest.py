@@ -41,7 +41,7 @@ def tuned(tiny_bases: dict[str, str]) -> Callable[..., Tuned]:
 
 @pytest.fixture
 def engine() -> Callable[..., EngineObjective]:
-    """(tuned, recompute=, cached=, fold=, micro_tokens=) -> the engine on it, in training mode."""
+    """(tuned, recompute=, cached=, fold=, micro_tokens=, dtype=, narrow=) -> the engine on it, in training mode."""
 
     def make(
         tuned: Tuned,
@@ -51,8 +51,11 @@ def engine() -> Callable[..., EngineObjective]:
         fold: bool = True,
         micro_tokens: int = 1000,
         dtype: torch.dtype = torch.float32,
+        narrow: bool = False,
     ) -> EngineObjective:
-        builder = Builder(tuned.model, tuned.loaded.architecture, dtype=dtype, names="torch", fold=fold)
+        builder = Builder(
+            tuned.model, tuned.loaded.architecture, dtype=dtype, names="torch", fold=fold, narrow=narrow
+        )
         choice = Choice(micro_tokens=micro_tokens, recompute=recompute, cached_blocks=cached, graphs=False)
         return EngineObjective(builder, Engine(), choice, longest=64, pad_id=0)
 

@@ -208,11 +208,12 @@ def engine_of(
     fold: bool = True,
     micro_tokens: int = 100_000,
     graphs: bool = False,
+    narrow: bool = False,
 ) -> EngineObjective:
     """The engine on a tuned base, in training mode."""
-    builder = Builder(model, sizes.architecture, dtype=dtype, names=kernels, fold=fold)
+    builder = Builder(model, sizes.architecture, dtype=dtype, names=kernels, fold=fold, narrow=narrow)
     choice = Choice(micro_tokens, recompute, cached, graphs)
-    return EngineObjective(builder, Engine(attention=attention), choice, longest=longest, pad_id=0)
+    return EngineObjective(builder, Engine(attention=attention, kernels=kernels), choice, longest=longest, pad_id=0)
 
 
 def by_engine(model: Any, objective: EngineObjective, documents: Sequence[Encoded]) -> tuple[float, Grads]:

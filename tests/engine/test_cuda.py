@@ -174,6 +174,42 @@ def test_a_stream_of_padding_adds_nothing(shape: str) -> None:
     clear(model)
 
 
+# products in 8 bits
+
+
+EIGHT: dict[str, dict[str, Any]] = {
+    "kept": {},
+    "blocks": {"recompute": "blocks"},
+    "cached": {"cached": 3},
+    "cached, wide, in pieces": {"cached": 2, "recompute": "wide", "micro_tokens": 500},
+    "torch's kernels": {"kernels": "torch"},
+}
+
+
+@pytest.mark.parametrize("shape", list(SIZES))
+def test_gradients_through_products_in_8_bits(shape: str) -> None:
+    """However it is computed it is the same but for attention's own noise, and near float32."""
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("this card has no products in 8 bits")
+    truth = case(shape, "mixed")
+    found = {}
+    for name, way in EIGHT.items():
+        poison()
+        objective = engine_of(truth.model, truth.sizes, truth.longest, narrow=True, **way)
+        loss, found[name] = by_engine(truth.model, objective, truth.documents)
+        whole, worst = errors(found[name], truth.wanted)
+        between, _ = errors(found[name], found["kept"])
+        print(
+            f"{shape} fp8, {name}: loss {loss / truth.loss - 1:+.1e}, gradient {whole:.2e}, worst {worst:.2e}, "
+            f"from the first way {between:.1e}"
+        )
+        assert loss == pytest.approx(truth.loss, rel=1e-2)
+        assert whole < 0.3
+        # flash's noise moves a value over the border between two roundings now and then; torch's kernels add up
+        # more exactly, which moves many
+        assert between < (0.2 if "kernels" in way else 0.05)
+
+
 # dropout
 
 
@@ -276,6 +312,8 @@ GRAPHED: dict[str, dict[str, Any]] = {
     "cudnn": {"attention": "cudnn"},
     "documents": {"attention": "documents"},
     "torch's kernels": {"attention": "flash", "kernels": "torch"},
+    "fp8": {"attention": "flash", "narrow": True},
+    "fp8, one cached, blocks": {"attention": "flash", "narrow": True, "cached": 1, "recompute": "blocks"},
 }
 STREAMS = ((300, 212, 512), (512, 512), (128,) * 8, (400, 400, 224), (64, 448, 512))
 """Each 1,024 tokens, with room for eight documents: one graph."""
@@ -289,6 +327,8 @@ def test_a_micro_step_that_is_replayed_is_the_one_that_is_computed(shape: str, n
     """The first is computed, the second captured, the rest replayed; documents and adapter change between them."""
     sizes, way = SIZES[shape], GRAPHED[name]
     need(way["attention"], sizes.head_dim)
+    # a value on the border between two roundings goes either way
+    noise = 0.05 if way.get("narrow") else NOISE
     model, _ = pair(shape)
     replayed = engine_of(model, sizes, 512, micro_tokens=1024, graphs=True, **way)
     computed = engine_of(model, sizes, 512, micro_tokens=1024, **way)
@@ -303,7 +343,7 @@ def test_a_micro_step_that_is_replayed_is_the_one_that_is_computed(shape: str, n
             whole, _ = errors(found, wanted)
             print(f"{shape} graphs, {name}, {number}: loss {again / loss - 1:+.1e}, gradient {whole:.1e}")
             assert again == pytest.approx(loss, rel=NOISE)
-            assert whole < NOISE
+            assert whole < noise
             if number == 2:
                 scale(model, 2.0)
                 grown = 1

@@ -36,6 +36,7 @@ EFFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "cached_blocks": ({"cached_blocks": 1}, "buffers"),
     "attention": ({"attention": "flash"}, "error"),
     "kernels": ({"kernels": "triton"}, "error"),
+    "compute": ({"compute": "fp8"}, "error"),
     "fold_lora": ({"fold_lora": False}, "room"),
     "graphs": ({"graphs": "always"}, "error"),
 }
@@ -207,6 +208,7 @@ def test_another_base_is_computed_by_the_plain_engine_or_is_an_error(
         ("cached_blocks", 1),
         ("attention", "documents"),
         ("kernels", "torch"),
+        ("compute", "fp8"),
         ("fold_lora", False),
         ("graphs", "never"),
     ],

@@ -99,6 +99,7 @@ ELSEWHERE = {
     "engine.cached_blocks": "tests/engine",
     "engine.attention": "tests/engine",
     "engine.kernels": "tests/engine",
+    "engine.compute": "tests/engine",
     "engine.fold_lora": "tests/engine",
     "engine.graphs": "tests/engine",
 }

@@ -1,0 +1,109 @@
+"""Linears of the base that read the same input, with their LoRA: what there is, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from koalpaca_tune.kernels import fp8
+from koalpaca_tune.kernels.nf4 import Packed
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A target's matrices: float32 a [r, K], b [N, r], and where their gradients are added up."""
+
+    a: Tensor
+    b: Tensor
+    a_grad: Tensor
+    b_grad: Tensor
+    scale: float
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """One linear of the base: weight [N, K] in 4 bits or whole, bias [N] or None, LoRA or None."""
+
+    weight: Packed | Tensor
+    bias: Tensor | None
+    lora: Lora | None
+    outputs: int
+    inputs: int
+
+    def largest(self) -> float:
+        """No weight is larger than this."""
+        if isinstance(self.weight, Packed):
+            return self.weight.largest()
+        return float(self.weight.abs().max())
+
+
+@dataclass
+class Members:
+    """Linears one below the other, as if they were one.
+
+    Attributes:
+        members: in order; they read the same input.
+        dtype: of the products.
+        multiple: R is rounded up to it, so that rows stay aligned.
+        inputs, outputs: K, and N of all together.
+        rank: R, the sum of their ranks; 0 without LoRA.
+        device: of the weights.
+    """
+
+    members: tuple[Member, ...]
+    dtype: torch.dtype
+    multiple: int
+    inputs: int = field(init=False)
+    outputs: int = field(init=False)
+    rank: int = field(init=False)
+    device: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inputs = self.members[0].inputs
+        self.outputs = sum(one.outputs for one in self.members)
+        rank = sum(one.lora.a.shape[0] for one in self.members if one.lora)
+        self.rank = -(-rank // self.multiple) * self.multiple
+        weight = self.members[0].weight
+        self.device = (weight.data if isinstance(weight, Packed) else weight).device
+
+    @property
+    def learns(self) -> bool:
+        """Whether any has LoRA."""
+        return self.rank > 0
+
+    @cached_property
+    def scale(self) -> float:
+        """The power of two by which the largest weight comes into the upper half of what e4m3 reaches."""
+        largest = max(one.largest() for one in self.members)
+        return 2.0 ** math.ceil(math.log2(largest / fp8.LARGEST)) if largest > 0.0 else 1.0
+
+    def joined_bias(self) -> Tensor | None:
+        """[N], or None where none has one."""
+        if all(one.bias is None for one in self.members):
+            return None
+        parts = [
+            torch.zeros(one.outputs, dtype=self.dtype, device=self.device) if one.bias is None else one.bias
+            for one in self.members
+        ]
+        return torch.cat([part.to(self.dtype) for part in parts])
+
+    def write_lora(self, a: Tensor, b: Tensor) -> None:
+        """Writes the LoRA matrices as they are now.
+
+        Args:
+            a: [R, K], theirs one below the other; rows beyond their ranks are left alone.
+            b: [N, R], theirs times alpha / r, on the diagonal; the rest is left alone.
+        """
+        row, column = 0, 0
+        for one in self.members:
+            if one.lora:
+                columns = slice(column, column + one.lora.a.shape[0])
+                torch.mul(one.lora.b, one.lora.scale, out=b[row : row + one.outputs, columns])
+                a[columns].copy_(one.lora.a)
+                column = columns.stop
+            row += one.outputs
