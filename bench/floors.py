@@ -40,17 +40,21 @@ class Rates:
 
 @dataclass(frozen=True)
 class Work:
-    """A step: tokens of its documents, all learned, and how it is computed."""
+    """A step: tokens of its documents, all learned, and how it is computed; `narrow`: engine.compute=fp8."""
 
     lengths: tuple[int, ...]
     micro_steps: int
     recompute: str
     cached_blocks: int
     rank: int
+    narrow: bool = False
 
 
-def rates(shape: Shape, device: torch.device) -> Rates:
-    """Times the products of one block and of the head at 16,384 tokens, and a copy of 2 GiB (2 seconds in all)."""
+def rates(shape: Shape, device: torch.device, *, narrow: bool = False) -> Rates:
+    """Times the products of one block and of the head at 16,384 tokens, and a copy of 2 GiB (2 seconds in all).
+
+    With `narrow` those of the block are in e4m3, with a scale for each row.
+    """
     card = device.type == "cuda"
     tokens, rows = (16384, 4096) if card else (256, 64)
     dtype = torch.bfloat16 if card else torch.float32
@@ -63,7 +67,10 @@ def rates(shape: Shape, device: torch.device) -> Rates:
     for inputs, several in shape.groups:
         outputs = sum(several)
         x, weight, grad = random(tokens, inputs), random(outputs, inputs), random(tokens, outputs)
-        there, back = _timed(partial(torch.matmul, x, weight.T)), _timed(partial(torch.matmul, grad, weight))
+        if narrow:
+            there, back = _timed(_narrow(x, weight)), _timed(_narrow(grad, weight.t().contiguous()))
+        else:
+            there, back = _timed(partial(torch.matmul, x, weight.T)), _timed(partial(torch.matmul, grad, weight))
         forward.append(there / tokens)
         backward.append(back / tokens)
         best = max(best, 2 * tokens * inputs * outputs / min(there, back))
@@ -77,6 +84,13 @@ def rates(shape: Shape, device: torch.device) -> Rates:
     target = torch.empty_like(source)
     bandwidth = 2 * source.numel() / _timed(lambda: target.copy_(source))
     return Rates(tuple(forward), tuple(backward), head, best, bandwidth)
+
+
+def _narrow(x: torch.Tensor, weight: torch.Tensor) -> Callable[[], object]:
+    """x weight' in e4m3."""
+    scales = torch.ones(len(x), 1, device=x.device), torch.ones(1, len(weight), device=x.device)
+    rows, columns = x.to(torch.float8_e4m3fn), weight.to(torch.float8_e4m3fn).t()
+    return partial(torch._scaled_mm, rows, columns, *scales, out_dtype=torch.bfloat16, use_fast_accum=True)
 
 
 def _timed(call: Callable[[], object], times: int = 10) -> float:
@@ -106,7 +120,7 @@ def seconds(shape: Shape, work: Work, rates: Rates) -> dict[str, float]:
     attention = 4 * shape.hidden * shape.layers * sum(length**2 / 2 for length in work.lengths)
     passes = 3.5 if work.recompute in ("none", "wide") else 4.5
     cached = work.cached_blocks / shape.layers
-    dequantise = 2 * work.micro_steps * (1 - cached) * shape.quantised * (NF4_BYTES + 2)
+    dequantise = 2 * work.micro_steps * (1 - cached) * shape.quantised * (NF4_BYTES + (1 if work.narrow else 2))
     adapter = shape.layers * sum(work.rank * (len(outputs) * inputs + sum(outputs)) for inputs, outputs in adapted)
     return {
         "products": tokens * (per_token + rates.head + lora_bytes / rates.bandwidth),
@@ -115,18 +129,20 @@ def seconds(shape: Shape, work: Work, rates: Rates) -> dict[str, float]:
         # AdamW in float32 reads weight, gradient and two moments and writes three of them; clipping reads once
         "optimizer": 32 * adapter / rates.bandwidth,
         "our kernels": tokens
-        * (shape.layers * elementwise(shape, work.recompute) + 4 * shape.vocabulary)
+        * (shape.layers * elementwise(shape, work.recompute, narrow=work.narrow) + 4 * shape.vocabulary)
         / rates.bandwidth,
     }
 
 
-def elementwise(shape: Shape, recompute: str) -> float:
+def elementwise(shape: Shape, recompute: str, *, narrow: bool = False) -> float:
     """Bytes per token and layer of norms, rotary embedding and activation, each fused to one pass.
 
     GPT-NeoX, forward: x and update read, their sum and two norms written (10 H); rotation of q and k in place; GELU
     (4 F). Backward: norms again for LoRA (4 H) and their gradient (10 H), rotation, GELU's gradient (6 F).
     Llama, forward: two norms with a sum (16 H), rotation, SwiGLU (6 F); backward: the same norms again (8 H) and
     their gradients (16 H), rotation, SwiGLU's gradients and its result for LoRA (12 F).
+    In 8 bits what only products read is a byte; attention's result, the residual's gradient and that at q, k, v are
+    read and written once more (3 bytes an element).
     """
     hidden, wide, kv = shape.hidden, shape.intermediate, shape.kv_heads * shape.head_dim
     rotation = 4 * (hidden + kv) * shape.rotary
@@ -134,4 +150,8 @@ def elementwise(shape: Shape, recompute: str) -> float:
         forward, backward = 10 * hidden + rotation + 4 * wide, 14 * hidden + rotation + 6 * wide
     else:
         forward, backward = 16 * hidden + rotation + 6 * wide, 24 * hidden + rotation + 12 * wide
+    if narrow and shape.family == "gpt_neox":
+        forward, backward = forward + 3 * hidden - wide, backward + 12 * hidden - wide
+    elif narrow:
+        forward, backward = forward + 5 * hidden + wide, backward + 3 * (3 * hidden + 2 * kv) + 2 * wide
     return backward + forward * (1 if recompute in ("none", "wide") else 2)

@@ -1,15 +1,16 @@
-"""Whether the fast engine learns what the plain one learns: loss curves on real text, several seeds, both engines.
+"""Whether the fast engine, in bfloat16 and in FP8, learns what the plain one learns: losses and held-out text.
 
     python bench/parity_data.py ../shared/data                            (the text, once, without a GPU)
     python bench/parity.py carry/parity --out $OUT                        200 steps, 3 seeds, both families
-    python bench/parity.py carry/parity --out FOLDER --quick              on the CPU, 10 minutes: short rows
+    python bench/parity.py carry/parity --out FOLDER --quick              on the CPU: short rows, no FP8
 
 The reference is PEFT, transformers and bitsandbytes as they are (engine.kind: plain), on the same NF4 weights (the
-embedded base, GPT-NeoX; and a random Llama made here), through the Trainer that users get. At a seed both engines
+embedded base, GPT-NeoX; and a random Llama made here), through the Trainer that users get. At a seed all engines
 start from the same LoRA matrices and see the same rows in the same order; from seed to seed both change. LoRA is
-on every linear, without dropout and with; products in bfloat16 on CUDA, in float32 on the CPU. Beside `plain` and
-`fast`, the last four with the first seed only:
+on every linear, without dropout and with; products in bfloat16 on CUDA, in float32 on the CPU. Beside `plain`:
 
+    fast            engine.kind: fast
+    fp8             the same with engine.compute: fp8 (CUDA)
     fast, small     whole blocks recomputed, micro-steps of 1,024 tokens
     plain, redraw   with other dropout: data and start are the same
     plain, split    micro-steps of half a step: the same sum in another order (and other dropout)
@@ -17,269 +18,87 @@ on every linear, without dropout and with; products in bfloat16 on CUDA, in floa
     plain, float32  in float32 (CUDA, without dropout): what bfloat16 alone does
     plain, alpha    with alpha 35 in place of 32: a defect, planted to see what the rules see
 
-Two rules, on losses smoothed over 10 steps, at equal seeds. *Within noise*: the mean |fast - plain| is below a
-tenth of the standard deviation between the seeds of `plain` (mean over steps), and the validation losses differ, in
-the mean of the seeds, by less than their standard deviation between seeds. That deviation is mostly the order of
-the data, so the rule is a wide one. *Sharp*: the mean |fast - plain| is below a hundredth of that deviation, or at
-most twice the largest that `plain` differs from itself (redraw, split, again, float32). Where `plain, alpha` passes
-a rule, the rule could not have seen a defect of that size there.
+The last five with the first seed only.
+
+Two rules for losses, smoothed over 10 steps, at equal seeds. *Within noise*: the mean |difference from plain| is
+below a tenth of the standard deviation between the seeds of `plain` (mean over steps), and the validation losses,
+by the engine that trained, differ in the mean of the seeds by less than their standard deviation between seeds.
+That deviation is mostly the order of the data, so the rule is a wide one. *Sharp*: the mean |difference| is below a
+hundredth of that deviation, or at most twice the largest that `plain` differs from itself (redraw, split, again,
+float32). Where `plain, alpha` passes a rule, the rule could not have seen a defect of that size there.
+
+*Evaluation parity* is a rule for what a user gets. The saved adapter is put on the NF4 base as `koalpaca eval` does
+it, with PEFT's modules and in bfloat16 whatever trained it, and scores the validation conversations. With d the
+mean over seeds of (variant - plain) in nats per token, parity holds where
+
+    (a) |d| is below what plain differs from plain: the standard deviation between its seeds, or the largest
+        |again, split or redraw - plain| at one seed if that is larger; and
+    (b) the 95 % interval of d (paired bootstrap over documents) lies within 2 % of what training gained
+        (base - plain, mean of the seeds), on both sides.
+
+This was written on 2026-11-21, before any run in FP8 and before any adapter was judged so. Validation losses of
+`fast` and `plain` by their own engines were known: with GPT-NeoX the three seeds of `plain` lie within 0.001 nats,
+and the same seed once more 0.003 away, which is why (a) counts what plain differs from itself. Dropout draws other
+masks in each engine: there the rules say less, and with one seed (`--dropout-seeds 1`) nothing.
+
+How long, from the seconds logged on an H200 (bench/results/parity-h200-2026-11-21.jsonl, six processes at once):
+for a family without dropout, three seeds of `plain` took 37 to 40 s, of `fast` 7 to 11 s, one run of `again` or
+`alpha` 10 to 13 s. So `--variants plain fast fp8 "plain, again" "plain, alpha" --dropouts 0` is 64 to 77 s of
+training a family in two processes, or 32 to 38 s each, beside one for FP8 (unknown; 14 to 22 s if twice `fast`).
+With `--dropouts 0 0.05 --dropout-seeds 1` another 40 to 47 s a family, or 20 to 23 s each. Judging was not measured
+on a card; 1 to 4 s for each of 5 to 8 runs of a process is assumed, and 20 s for starting. In all 55 to 80 s, and
+80 to 115 s with dropout.
 
 Writes OUT/parity.jsonl (a line for every run as it ends, with every loss), parity.md, and for each family an SVG of
-losses and one of differences. `--read parity.jsonl` measures nothing and writes the rest again.
+losses and one of differences. `--read parity.jsonl` measures nothing and writes the rest again, from whole logs or
+broken off ones, several too.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import measure
 import parity_report
+import parity_runs
+from parity_runs import FAMILIES, FULL, LOG, NAMES, QUICK, Run
 
 HERE = Path(__file__).resolve().parent
-LOG = "parity.jsonl"
-FAMILIES = ("gpt_neox", "llama")
 DROPOUTS = (0.0, 0.05)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much is trained.
+def read(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The runs of logs: one entry for each family and dropout, `runs` of it by variant in the order of seeds.
 
-    Attributes:
-        row, batch: tokens of a row, rows of a step.
-        small: tokens of a micro-step of `fast, small`.
-        valid: validation conversations, at most.
-        hidden, layers: of the Llama twin.
+    A run that was logged twice counts as it was last; a line that was broken off is left out.
     """
-
-    row: int = 512
-    batch: int = 8
-    small: int = 1024
-    valid: int = 10**6
-    hidden: int = 512
-    layers: int = 4
-
-
-FULL, QUICK = Scale(), Scale(row=128, batch=4, small=128, valid=60, hidden=128, layers=3)
-LORA = {
-    "gpt_neox": "{r: 8, alpha: %s, targets: [query_key_value, dense, dense_h_to_4h, dense_4h_to_h], dropout: %s}",
-    "llama": "{r: 16, alpha: %s, targets: [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj], "
-    "dropout: %s}",
-}
-RECIPE = """
-name: parity
-seed: {seed}
-base: {{path: {base}}}
-quantization: {{load_in_4bit: true, bnb_4bit_compute_dtype: {compute}}}
-lora: {lora}
-data: {{train: {data}/train.jsonl, valid: {data}/valid.jsonl, max_length: {row}, packing: true}}
-training:
-  max_steps: {steps}
-  batch_size: {batch}
-  learning_rate: {rate}
-  schedule: cosine
-  warmup_steps: 10
-  log_every: 1
-  checkpoint_every: 1000000
-engine: {engine}
-"""
-RATES = {"gpt_neox": 2e-4, "llama": 2e-3}
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A way to train.
-
-    Attributes:
-        name: in the tables.
-        engine: the recipe's section.
-        every: for every seed, or only the first.
-        compute: type of the products.
-        redraw: other dropout at the same seed.
-        alpha: the adapter's.
-    """
-
-    name: str
-    engine: str
-    every: bool = True
-    compute: str = "auto"
-    redraw: bool = False
-    alpha: int = 32
-
-
-def variants(scale: Scale, dropout: float, cuda: bool) -> list[Variant]:
-    """What is run; the plain engine keeps its blocks' states, since nothing here is large."""
-    plain = "{{kind: plain, recompute: none, micro_tokens: {}}}".format
-    step = scale.batch * scale.row
-    small = f"{{kind: fast, recompute: blocks, micro_tokens: {scale.small}}}"
-    made = [
-        Variant("plain", plain(step)),
-        Variant("fast", "{kind: fast}"),
-        Variant("fast, small", small),
-        Variant("plain, split", plain(step // 2), every=False),
-        Variant("plain, alpha", plain(step), every=False, alpha=35),
-    ]
-    if cuda:
-        made.append(Variant("plain, again", plain(step), every=False))
-        if not dropout:
-            made.append(Variant("plain, float32", plain(step), every=False, compute="float32"))
-    if dropout:
-        made.append(Variant("plain, redraw", plain(step), redraw=True))
-    return made
-
-
-def twin(folder: Path, scale: Scale) -> None:
-    """Writes a Llama with random weights and the embedded tokenizer."""
-    import torch
-    import transformers
-
-    from koalpaca_tune.models import tokenizer
-
-    words = tokenizer.load_pretrained("embedded")
-    config = transformers.LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=scale.hidden,
-        intermediate_size=scale.hidden * 11 // 4,
-        num_hidden_layers=scale.layers,
-        num_attention_heads=scale.hidden // 64,
-        num_key_value_heads=scale.hidden // 128 if scale.hidden > 128 else 1,
-        max_position_embeddings=1024,
-        rms_norm_eps=1e-5,
-        # wide enough that a frozen head can tell words apart
-        initializer_range=0.06,
-        tie_word_embeddings=False,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
-    )
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-
-
-def group(name: str) -> str:
-    """Which runs share a process: those of the fast engine, `plain` itself, what else is plain."""
-    return "fast" if name.startswith("fast") else "plain" if name == "plain" else "other"
-
-
-GROUPS = ("plain", "other", "fast")
-
-
-def train(given: argparse.Namespace, family: str, dropout: float, which: str) -> None:
-    """The runs of a family, a dropout and a group, one after another; each adds a line to parity.jsonl."""
-    import torch
-
-    from koalpaca_tune.cli import quiet
-    from koalpaca_tune.config import document
-    from koalpaca_tune.config.check import check
-    from koalpaca_tune.config.recipe import Recipe
-    from koalpaca_tune.models import base
-    from koalpaca_tune.runs import train as runs
-
-    quiet.libraries()
-    scale = QUICK if given.quick else FULL
-    cuda = base.default_device().type == "cuda"
-    facts = measure.facts()
-    examples = None
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if family == "llama":
-            twin(folder / "llama", scale)
-        for variant in variants(scale, dropout, cuda):
-            if group(variant.name) != which:
-                continue
-            for seed in range(given.seeds if variant.every else 1):
-                text = RECIPE.format(
-                    seed=seed,
-                    base="embedded" if family == "gpt_neox" else folder / "llama",
-                    compute=variant.compute,
-                    lora=LORA[family] % (variant.alpha, dropout),
-                    data=given.data,
-                    row=scale.row,
-                    steps=given.steps,
-                    batch=scale.batch,
-                    rate=RATES[family],
-                    engine=variant.engine,
-                )
-                recipe = check(Recipe, document.parse(text, "bench/parity.py"))
-                if examples is None:
-                    examples = runs.read_examples(recipe)
-                    examples.valid = examples.valid[: scale.valid]
-                ready = runs.make_ready(recipe, examples)
-                if variant.redraw:
-                    torch.manual_seed(1000 + seed)
-                start = digest(ready.trainer.parameters)
-                began = time.perf_counter()
-                metrics = ready.trainer.run(folder / f"{variant.name}-{seed}")
-                rows = [row for row in metrics.rows if "loss" in row]
-                one = {
-                    "family": family,
-                    "dropout": dropout,
-                    "variant": variant.name,
-                    "seed": seed,
-                    "rows": [scale.batch, scale.row],
-                    "engine": ready.trainer.prepared.name,
-                    "start": start,
-                    "data": data(ready.trainer),
-                    "epochs": round(ready.trainer.steps[-1].epoch, 3),
-                    "seconds": round(time.perf_counter() - began, 1),
-                    "loss": [row["loss"] for row in rows],
-                    "valid": next(row["valid_loss"] for row in metrics.rows if "valid_loss" in row),
-                }
-                with (given.out / LOG).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({**one, "facts": facts}, ensure_ascii=False) + "\n")
-                print(
-                    f"{family}, dropout {dropout}, {variant.name}, seed {seed}: loss {one['loss'][0]:.4f} to "
-                    f"{one['loss'][-1]:.4f}, valid {one['valid']:.5f}, {one['seconds']} s",
-                    flush=True,
-                )
-                del ready, metrics
-                gc.collect()
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs of a log: one entry for each family and dropout, `runs` of it by variant in the order of seeds."""
     parts: dict[tuple[str, float], dict[str, Any]] = {}
-    order = [variant.name for variant in variants(FULL, 0.5, True) + variants(FULL, 0.0, True)]
-    for line in path.read_text(encoding="utf-8").splitlines():
-        one = json.loads(line)
-        key = (one["family"], one["dropout"])
-        part = parts.setdefault(key, {"family": key[0], "dropout": key[1], "runs": {}, "facts": one["facts"]})
-        part["runs"].setdefault(one["variant"], []).append(one)
+    for path in paths:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                one = json.loads(line)
+            except ValueError:
+                print(f"{path}:{number} was broken off and is left out")
+                continue
+            key = (one["family"], one["dropout"])
+            part = parts.setdefault(key, {"family": key[0], "dropout": key[1], "runs": {}, "facts": one["facts"]})
+            part["runs"].setdefault(one["variant"], {})[one["seed"]] = one
     for part in parts.values():
         # processes that ran side by side wrote as they came
         part["runs"] = {
-            name: sorted(part["runs"][name], key=lambda run: run["seed"])
-            for name in dict.fromkeys(order)
+            name: [part["runs"][name][seed] for seed in sorted(part["runs"][name])]
+            for name in NAMES
             if name in part["runs"]
         }
     return [parts[key] for key in sorted(parts)]
-
-
-def digest(parameters: Sequence[Any]) -> str:
-    """Of the LoRA matrices."""
-    whole = hashlib.sha256()
-    for parameter in parameters:
-        whole.update(parameter.detach().float().cpu().numpy().tobytes())
-    return whole.hexdigest()[:12]
-
-
-def data(trainer: Any) -> str:
-    """Of the rows in their order."""
-    return hashlib.sha256(repr([step.rows for step in trainer.steps]).encode()).hexdigest()[:12]
 
 
 def parsed() -> argparse.Namespace:
@@ -288,33 +107,40 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("data", type=Path, nargs="?", help="folder that bench/parity_data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="default: 200; with --quick 60")
-    parser.add_argument("--seeds", type=int, help="at least 2; default: 3; with --quick 2")
+    parser.add_argument("--seeds", type=int, help="of `plain`, `fast`, `fp8`; default: 3; with --quick 2")
+    parser.add_argument("--dropout-seeds", type=int, help="the same where there is dropout; default: --seeds")
     parser.add_argument("--quick", action="store_true", help="rows of 128 tokens, 4 a step, a smaller Llama")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--dropouts", type=float, nargs="+", default=list(DROPOUTS))
     parser.add_argument(
-        "--jobs", type=int, help="processes at once; default: 6 on CUDA, where small steps are host-bound, else 1"
+        "--variants", nargs="+", choices=NAMES, default=list(NAMES), help="`plain` is always among them"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        help="processes at once; default: 6 on CUDA, where small steps are host-bound, else 1. "
+        "`fp8` has one of a family's for itself; `plain, float32` has one more.",
     )
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu: leave the card alone")
-    parser.add_argument("--read", type=Path, metavar="JSONL", help="run nothing: tables and plots of a log")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--read", type=Path, nargs="+", metavar="JSONL", help="run nothing: tables and plots")
+    parser.add_argument("--part", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if (given.data is None) == (given.read is None):
         parser.error("give the folder of the data, or --read")
     given.steps = given.steps or (60 if given.quick else 200)
     given.seeds = given.seeds or (2 if given.quick else 3)
-    if given.seeds < 2:
-        parser.error("--seeds: noise between seeds needs two of them")
+    given.dropout_seeds = given.dropout_seeds or given.seeds
+    given.variants = ["plain", *(name for name in given.variants if name != "plain")]
     given.out = given.out.resolve()
     if given.data:
         given.data = given.data.resolve()
     return given
 
 
-def process(given: argparse.Namespace, family: str, dropout: float, which: str) -> int:
-    """One group of runs, in a process of its own; how it ended."""
+def process(given: argparse.Namespace, family: str, lane: Sequence[Run]) -> int:
+    """Some runs, in a process of their own; how it ended."""
     command = [sys.executable, str(HERE / "parity.py"), str(given.data), "--out", str(given.out)]
-    command += ["--steps", str(given.steps), "--seeds", str(given.seeds), "--part", f"{family}:{dropout}:{which}"]
+    command += ["--steps", str(given.steps), "--part", json.dumps([family, lane])]
     command += ["--quick"] if given.quick else []
     environment = {
         **os.environ,
@@ -328,41 +154,49 @@ def process(given: argparse.Namespace, family: str, dropout: float, which: str) 
 
 
 def run(given: argparse.Namespace) -> int:
-    """Runs every part; how many of them failed."""
-    if given.jobs is None:
-        import torch
+    """Runs everything that is asked for; how many processes failed."""
+    import torch
 
-        given.jobs = 6 if torch.cuda.is_available() and given.device == "auto" else 1
-    wanted = [
-        (family, dropout, which) for which in GROUPS for family in given.families for dropout in given.dropouts
-    ]
-    with ThreadPoolExecutor(given.jobs) as pool:
-        ends = list(pool.map(lambda one: process(given, *one), wanted))
+    cuda = given.device == "auto" and torch.cuda.is_available()
+    jobs = given.jobs or (6 if cuda else 1)
+    # the variants that stay apart have their place among them
+    shared = max(1, jobs // len(given.families) - (cuda and "fp8" in given.variants))
+    seeds = {dropout: given.dropout_seeds if dropout else given.seeds for dropout in given.dropouts}
+    runs = parity_runs.wanted(given.variants, seeds, cuda)
+    if not cuda and "fp8" in given.variants:
+        print("fp8 and the other variants that need a CUDA card are left out")
+    work = [(family, lane) for lane in parity_runs.lanes(runs, shared) for family in given.families]
+    print(f"{len(runs) * len(given.families)} runs in {len(work)} processes", flush=True)
+    with ThreadPoolExecutor(len(work) if cuda else jobs) as pool:
+        ends = list(pool.map(lambda one: process(given, *one), work))
     return sum(end != 0 for end in ends)
 
 
 def main() -> None:
-    """Runs every part, compares and writes."""
+    """Runs what is asked for, compares and writes."""
     given = parsed()
     if given.part:
-        family, dropout, which = given.part.split(":")
-        train(given, family, float(dropout), which)
+        family, lane = given.part
+        scale = QUICK if given.quick else FULL
+        parity_runs.train(family, [Run(*one) for one in lane], given.data, given.out, scale, given.steps)
         return
     began = time.perf_counter()
     given.out.mkdir(parents=True, exist_ok=True)
     failed = 0
     if not given.read:
-        given.read = given.out / LOG
-        given.read.unlink(missing_ok=True)
+        given.read = [given.out / LOG]
+        given.read[0].unlink(missing_ok=True)
         failed = run(given)
-    parts = read(given.read)
+    parts = [part for part in read([path for path in given.read if path.is_file()]) if "plain" in part["runs"]]
+    if not parts:
+        sys.exit("there is no run of `plain` to compare with")
     compared = [parity_report.compare(part) for part in parts]
     text = parity_report.page(compared, parts)
     (given.out / "parity.md").write_text(text, encoding="utf-8")
     parity_report.draw(parts, given.out)
     print(f"\n{text}\n{time.perf_counter() - began:.0f} s")
     if failed:
-        sys.exit(f"{failed} parts ended early")
+        sys.exit(f"{failed} processes ended early")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What bench/parity.py makes of its runs: differences from the plain engine, the two rules, tables and plots."""
+"""What bench/parity.py makes of its runs: differences from the plain engine, the rules, tables and plots."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import parity_heldout
+
 SMOOTHED = 10
 SHARE, SHARP, TWICE = 0.1, 0.01, 2.0
 NOISE = ("plain, redraw", "plain, split", "plain, again", "plain, float32")
+DISTANT = ("plain", "plain, split", "fast", "fp8", "fast, small")
+"""Whose distance from float32 is told."""
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -25,70 +29,102 @@ def apart(one: Sequence[float], other: Sequence[float]) -> list[float]:
 
 
 def between(curves: Sequence[Sequence[float]]) -> list[float]:
-    """Standard deviation between seeds at every step."""
-    return [statistics.stdev(values) for values in zip(*curves, strict=True)]
+    """Standard deviation between seeds at every step; nothing of one seed."""
+    return [statistics.stdev(values) for values in zip(*curves, strict=True)] if len(curves) > 1 else []
+
+
+def average(values: Sequence[float]) -> float | None:
+    """The mean, if there is one."""
+    return statistics.fmean(values) if values else None
+
+
+def pairs(runs: dict[str, list[dict[str, Any]]], name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """A variant's runs, each with that of `plain` at its seed."""
+    plain = {run["seed"]: run for run in runs["plain"]}
+    return [(run, plain[run["seed"]]) for run in runs.get(name, ()) if run["seed"] in plain]
+
+
+def is_alike(runs: dict[str, list[dict[str, Any]]], name: str) -> bool:
+    """Whether a variant started as `plain`, saw the same rows and is what its name says.
+
+    Runs in FP8 whose losses are to the bit those of `fast` were none.
+    """
+    engine = "plain" if name.startswith("plain") else "fast"
+    fast = {run["seed"]: run["loss"] for run in runs.get("fast", ())}
+    return all(
+        one["engine"] == engine
+        and all(one[key] == other[key] for key in ("start", "data", "seed"))
+        and not (name == "fp8" and one["loss"] == fast.get(one["seed"]))
+        for one, other in pairs(runs, name)
+    )
 
 
 def compare(part: dict[str, Any]) -> dict[str, Any]:
     """The statistics of a family and a dropout, in nats per learned token.
 
     Runs that did not start alike, did not see the same rows or are of another engine than their name says are
-    not within noise, whatever their losses.
+    not within noise, whatever their losses. Of one seed no rule can speak: its verdicts are None.
     """
     runs = part["runs"]
     plain = runs["plain"]
-    smoothed = {name: [smooth(run["loss"]) for run in several] for name, several in runs.items()}
-    spread = statistics.fmean(between(smoothed["plain"]))
-    valid_spread = statistics.stdev([run["valid"] for run in plain])
+    spread = average(between([smooth(run["loss"]) for run in plain]))
+    valid_spread = statistics.stdev([run["valid"] for run in plain]) if len(plain) > 1 else None
     rows: dict[str, dict[str, Any]] = {}
-    for name, others in runs.items():
-        if name == "plain":
+    for name in runs:
+        found = pairs(runs, name)
+        if name == "plain" or not found:
             continue
-        raw = [d for a, b in zip(others, plain, strict=False) for d in apart(a["loss"], b["loss"])]
-        paired = [d for a, b in zip(smoothed[name], smoothed["plain"], strict=False) for d in apart(a, b)]
-        signed = [
-            x - y for a, b in zip(others, plain, strict=False) for x, y in zip(a["loss"], b["loss"], strict=True)
-        ]
-        alike = all(
-            a["engine"] == name.split(",")[0] and all(a[key] == b[key] for key in ("start", "data", "seed"))
-            for a, b in zip(others, plain, strict=False)
-        )
-        valid = [a["valid"] - b["valid"] for a, b in zip(others, plain, strict=False)]
+        raw = [d for a, b in found for d in apart(a["loss"], b["loss"])]
+        paired = [d for a, b in found for d in apart(smooth(a["loss"]), smooth(b["loss"]))]
+        signed = [x - y for a, b in found for x, y in zip(a["loss"], b["loss"], strict=True)]
+        valid = [a["valid"] - b["valid"] for a, b in found]
+        mean, alike = statistics.fmean(paired), is_alike(runs, name)
         rows[name] = {
-            "seeds": len(others),
+            "seeds": len(found),
             "mean": statistics.fmean(raw),
             "largest": max(raw),
             "signed": statistics.fmean(signed),
-            "smoothed_mean": statistics.fmean(paired),
+            "smoothed_mean": mean,
             "smoothed_largest": max(paired),
-            "share": statistics.fmean(paired) / spread,
+            "share": None if spread is None else mean / spread,
             "valid_mean": statistics.fmean(valid),
             "valid": valid,
             "alike": alike,
-            "within": alike
-            and statistics.fmean(paired) < SHARE * spread
-            and abs(statistics.fmean(valid)) < valid_spread,
+            "within": None
+            if spread is None or valid_spread is None
+            else alike and mean < SHARE * spread and abs(statistics.fmean(valid)) < valid_spread,
         }
     own = max((rows[name]["smoothed_mean"] for name in NOISE if name in rows), default=0.0)
     for row in rows.values():
-        row["sharp"] = row["alike"] and (row["share"] < SHARP or row["smoothed_mean"] <= TWICE * own)
+        near = row["smoothed_mean"] <= TWICE * own
+        row["sharp"] = None if row["share"] is None else row["alike"] and (row["share"] < SHARP or near)
+    wide = [
+        (name, smooth(runs[name][0]["loss"])) for name in ("plain", "fast", "fp8", "fast, small") if name in runs
+    ]
+    exact = runs.get("plain, float32")
     return {
         "own_noise": own,
         "family": part["family"],
         "dropout": part["dropout"],
         "between_seeds": spread,
-        "between_seeds_raw": statistics.fmean(between([run["loss"] for run in plain])),
+        "between_seeds_raw": average(between([run["loss"] for run in plain])),
         "valid_between_seeds": valid_spread,
         "first": statistics.fmean(run["loss"][0] for run in plain),
         "last": statistics.fmean(smooth(run["loss"])[-1] for run in plain),
         "valid_plain": [run["valid"] for run in plain],
         "against_plain": rows,
         "from_float32": {
-            name: statistics.fmean(apart(smoothed[name][0], smoothed["plain, float32"][0]))
-            for name in ("plain", "plain, split", "fast", "fast, small")
-            if "plain, float32" in smoothed and name in smoothed
+            name: statistics.fmean(apart(curve, smooth(exact[0]["loss"])))
+            for name, curve in wide
+            if exact and runs[name][0]["seed"] == exact[0]["seed"]
         },
+        "heldout": parity_heldout.compare(part, {name: row["alike"] for name, row in rows.items()}),
     }
+
+
+def figure(value: float | None, form: str) -> str:
+    """A figure that may be missing."""
+    return "-" if value is None else f"{value:{form}}"
 
 
 def page(compared: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]]) -> str:
@@ -108,8 +144,8 @@ def page(compared: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]]) ->
             "",
             f"**{one['family']}, dropout {one['dropout']}**: the loss of `plain` falls from {one['first']:.3f} to "
             f"{one['last']:.3f} (last {SMOOTHED} steps). Standard deviation between its seeds: "
-            f"{one['between_seeds']:.4f} smoothed, {one['between_seeds_raw']:.4f} raw; of the validation loss "
-            f"({valid}) {one['valid_between_seeds']:.5f}.",
+            f"{figure(one['between_seeds'], '.4f')} smoothed, {figure(one['between_seeds_raw'], '.4f')} raw; of "
+            f"the validation loss ({valid}) {figure(one['valid_between_seeds'], '.5f')}.",
             "",
             "| | seeds | mean | largest | signed mean | smoothed mean | smoothed largest | share of between seeds "
             "| validation, each seed | within noise | sharp |",
@@ -117,37 +153,47 @@ def page(compared: Sequence[dict[str, Any]], parts: Sequence[dict[str, Any]]) ->
         ]
         for name, row in one["against_plain"].items():
             differences = ", ".join(f"{value:+.2e}" for value in row["valid"])
-            verdict = "yes" if row["within"] else "**no**" if row["alike"] else "**no**: another start"
+            within = verdict(row, "within") if row["alike"] else "**no**: another start or engine"
             lines.append(
                 f"| {name} | {row['seeds']} | {row['mean']:.2e} | {row['largest']:.2e} | {row['signed']:+.2e} "
-                f"| {row['smoothed_mean']:.2e} | {row['smoothed_largest']:.2e} | {row['share']:.4f} "
-                f"| {differences} | {verdict} | {'' if name in NOISE else 'yes' if row['sharp'] else '**no**'} |"
+                f"| {row['smoothed_mean']:.2e} | {row['smoothed_largest']:.2e} | {figure(row['share'], '.4f')} "
+                f"| {differences} | {within} | {'' if name in NOISE else verdict(row, 'sharp')} |"
             )
         if one["from_float32"]:
             said = "; ".join(f"{name} {value:.2e}" for name, value in one["from_float32"].items())
             lines += ["", f"Smoothed mean difference from `plain, float32`, first seed: {said}."]
+        if one["heldout"]:
+            lines += parity_heldout.page(one["heldout"])
     lines.append("")
     return "\n".join([*lines, *verdicts(compared), ""])
 
 
+def verdict(row: dict[str, Any], rule: str) -> str:
+    """In a cell."""
+    return "one seed" if row[rule] is None else "yes" if row[rule] else "**no**"
+
+
 def verdicts(compared: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """One line for each way of the fast engine."""
+    """One line for each way of the fast engine and each rule's sight of the planted defect."""
     for one in compared:
+        where = f"{one['family']}, dropout {one['dropout']}"
         for name, row in one["against_plain"].items():
-            if name.startswith("fast"):
-                verdict, sharp = ("yes" if row[rule] else "no" for rule in ("within", "sharp"))
+            if name.startswith(("fast", "fp8")):
+                within, sharp = (verdict(row, rule).strip("*") for rule in ("within", "sharp"))
                 yield (
-                    f"- within noise: {verdict}; sharp: {sharp} ({one['family']}, dropout {one['dropout']}, "
-                    f"{name}). Smoothed mean {row['smoothed_mean']:.2e}, between seeds {one['between_seeds']:.2e}, "
-                    f"plain from itself {one['own_noise']:.2e}; validation {row['valid_mean']:+.2e}, between seeds "
-                    f"{one['valid_between_seeds']:.2e}"
+                    f"- within noise: {within}; sharp: {sharp} ({where}, {name}). Smoothed mean "
+                    f"{row['smoothed_mean']:.2e}, between seeds {figure(one['between_seeds'], '.2e')}, plain from "
+                    f"itself {one['own_noise']:.2e}; validation {row['valid_mean']:+.2e}, between seeds "
+                    f"{figure(one['valid_between_seeds'], '.2e')}"
                 )
-            elif name == "plain, alpha":
+            elif name == "plain, alpha" and row["within"] is not None:
                 seen = [rule for rule in ("within", "sharp") if not row[rule]]
                 yield (
-                    f"- the planted defect ({one['family']}, dropout {one['dropout']}) was seen by: "
+                    f"- the planted defect ({where}) was seen by: "
                     f"{', '.join('within noise' if rule == 'within' else rule for rule in seen) or 'no rule'}"
                 )
+        if one["heldout"]:
+            yield from parity_heldout.verdicts(one["heldout"], where)
 
 
 def draw(parts: Sequence[dict[str, Any]], out: Path) -> None:
@@ -157,8 +203,8 @@ def draw(parts: Sequence[dict[str, Any]], out: Path) -> None:
     for family in {part["family"]: None for part in parts}:
         mine = [part for part in parts if part["family"] == family]
         series = {}
-        for name in ("plain", "fast"):
-            for run in mine[0]["runs"][name][:3]:
+        for name in ("plain", "fast", "fp8"):
+            for run in mine[0]["runs"].get(name, ())[:3]:
                 curve = smooth(run["loss"])
                 series[f"{name}, seed {run['seed']}"] = [(n + SMOOTHED, y) for n, y in enumerate(curve)]
         title = f"손실 (loss), {family}, 10단계 평균 (mean of 10 steps)"
@@ -166,13 +212,13 @@ def draw(parts: Sequence[dict[str, Any]], out: Path) -> None:
         jsonl.replace(out / f"losses-{family}.svg", [svg])
         series = {}
         for part in mine:
-            curves = {name: [smooth(run["loss"]) for run in runs] for name, runs in part["runs"].items()}
+            runs = part["runs"]
             said = f"dropout {part['dropout']:g}"
-            lines = {"seeds": between(curves["plain"])}
-            for name in ("fast", "plain, redraw", "plain, again"):
-                if name in curves:
-                    pairs = [apart(a, b) for a, b in zip(curves[name], curves["plain"], strict=False)]
-                    lines[name] = [statistics.fmean(values) for values in zip(*pairs, strict=True)]
+            lines = {"seeds": between([smooth(run["loss"]) for run in runs["plain"]])}
+            for name in ("fast", "fp8", "plain, redraw", "plain, again"):
+                curves = [apart(smooth(a["loss"]), smooth(b["loss"])) for a, b in pairs(runs, name)]
+                if curves:
+                    lines[name] = [statistics.fmean(values) for values in zip(*curves, strict=True)]
             for name, values in lines.items():
                 # two runs that are equal to the bit have no logarithm
                 points = [(n + SMOOTHED, math.log10(y)) for n, y in enumerate(values) if y > 0]
@@ -180,4 +226,5 @@ def draw(parts: Sequence[dict[str, Any]], out: Path) -> None:
                     series["between seeds" if name == "seeds" else f"{name}, {said}"] = points
         title = f"plain과의 차이 (difference from plain), {family}"
         svg = plots.lines(series, title, "단계 (step)", "log10 nats/토큰", height=3.8)
-        jsonl.replace(out / f"differences-{family}.svg", [svg])
+        if series:
+            jsonl.replace(out / f"differences-{family}.svg", [svg])

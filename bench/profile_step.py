@@ -143,7 +143,6 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     settings = list(given.set)
     settings += [f"engine.micro_tokens={given.micro_tokens}"] if given.micro_tokens else []
     settings += [f"engine.recompute={given.recompute}"] if given.recompute else []
-    rates = floors.rates(shape, device)
     asked = ours.recipe(
         given.shape,
         steps=STEPS,
@@ -152,6 +151,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         budget=given.budget,
         overrides=settings,
     )
+    narrow = asked.engine.compute == "fp8"
+    rates = floors.rates(shape, device, narrow=narrow)
     training = ours.trainer(asked, given.shape, given.workload, *ours.adapted(asked, given.shape, device))
     rows = [[training.train[index] for index in row] for row in training.steps[STEPS - 1].rows]
     choice = training.prepared.choice
@@ -161,6 +162,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         recompute="none" if choice is None else choice.recompute,
         cached_blocks=0 if choice is None else choice.cached_blocks,
         rank=given.rank,
+        narrow=narrow,
     )
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"

@@ -43,6 +43,7 @@ class Row:
         system: `koalpaca`, or a peer of bench/peers.py.
         shape, workload: what is trained.
         budget: ours: GiB to plan for; None: the whole card.
+        compute: ours: engine.compute, where it is not auto.
         goal: ours: tokens/s to reach.
         recompute: a peer's checkpointing, yes or no.
         packing, batch: a peer's rows; 0: padded batches, and peers.py's own number of rows.
@@ -53,6 +54,7 @@ class Row:
     shape: str
     workload: str = "fixed"
     budget: float | None = None
+    compute: str = ""
     goal: int | None = None
     recompute: str = ""
     packing: int = 0
@@ -65,6 +67,8 @@ class Row:
         parts = [self.shape, self.workload, self.system]
         if self.budget is not None:
             parts.append(f"{self.budget:g}GiB")
+        if self.compute:
+            parts.append(self.compute)
         if self.recompute:
             parts.append(f"recompute={self.recompute}")
         if self.packing:
@@ -88,7 +92,8 @@ class Row:
             line = [str(HERE / "ours.py"), self.shape, "--workload", self.workload]
             if self.budget is not None:
                 line += ["--budget", str(self.budget)]
-            return [sys.executable, *line, *(["--set", *given.set] if given.set else [])]
+            keys = [f"engine.compute={self.compute}"] * bool(self.compute) + given.set
+            return [sys.executable, *line, *(["--set", *keys] if keys else [])]
         folder = str(given.checkpoints / self.shape) if self.loads(given) else "memory"
         line = [str(HERE / "peers.py"), self.system, self.shape, folder]
         line += ["--workload", self.workload, "--recompute", self.recompute, "--steps", str(given.peer_steps)]
@@ -101,6 +106,7 @@ ROWS = (
     Row(OURS, MIDDLE, budget=46, goal=26000),
     Row(OURS, MIDDLE, budget=24, goal=22000),
     Row(OURS, MIDDLE, budget=7, goal=15500),
+    Row(OURS, MIDDLE, budget=46, compute="fp8", goal=36000),
     Row("unsloth", MIDDLE, recompute="no"),
     Row("unsloth", MIDDLE, recompute="yes"),
     Row("trl", MIDDLE, recompute="no"),
@@ -108,12 +114,14 @@ ROWS = (
     Row("hf", MIDDLE, recompute="yes", extra=True),
     Row(OURS, LARGE, budget=80, goal=12000),
     Row(OURS, LARGE, budget=24, goal=9500),
+    Row(OURS, LARGE, budget=80, compute="fp8", goal=17000),
     Row("trl", LARGE, recompute="no"),
     Row("trl", LARGE, recompute="yes"),
     Row("unsloth", LARGE, recompute="no", extra=True),
     Row("unsloth", LARGE, recompute="yes", extra=True),
     Row(OURS, LLAMA, budget=66, goal=19500),
     Row(OURS, LLAMA, budget=24, goal=14500),
+    Row(OURS, LLAMA, budget=66, compute="fp8", goal=27000),
     Row("unsloth", LLAMA, recompute="no"),
     Row("unsloth", LLAMA, recompute="yes"),
     Row("trl-liger", LLAMA, recompute="yes"),
@@ -267,6 +275,7 @@ def fields(row: Row) -> dict[str, Any]:
         "shape": row.shape,
         "workload": row.workload,
         "budget_gib": row.budget,
+        "compute": row.compute,
         "goal": row.goal,
         "recompute": row.recompute,
         "packing": row.packing,
