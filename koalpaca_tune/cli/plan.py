@@ -168,7 +168,7 @@ def _choice(plan: Plan) -> None:
         ("다시 계산 (recompute)", RECOMPUTE[choice.recompute]),
     ]
     if work.fp8:
-        rows.insert(1, ("베이스의 행렬곱 (compute)", "fp8 (e4m3); LoRA는 16비트로 따로 (LoRA in 16 bits, apart)"))
+        rows.insert(1, ("베이스의 행렬곱 (compute)", "fp8 (e4m3)"))
     if work.engine == "fast":
         rows += [
             ("풀어 두는 블록 (cached_blocks)", f"{choice.cached_blocks} / {work.shape.layers}"),

@@ -142,17 +142,13 @@ class Engine(Strict):
             raise ValueError(
                 f"with kind: plain, recompute cannot be {self.recompute}. | Set it to auto, none or blocks."
             )
-        if self.compute == "fp8" and "fold_lora" in self.model_fields_set:
-            raise ValueError("with compute: fp8, fold_lora has no effect. | Remove it: LoRA is apart, in 16 bits.")
         return self
 
     @model_serializer(mode="wrap")
     def _without_idle_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what is written must be readable again
         written: dict[str, Any] = whole(self)
-        if self.kind == "plain":
-            return {key: value for key, value in written.items() if key in self.plain_keys}
-        return {key: value for key, value in written.items() if not (key == "fold_lora" and self.compute == "fp8")}
+        return {k: v for k, v in written.items() if self.kind != "plain" or k in self.plain_keys}
 
 
 class Evaluation(Strict):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from koalpaca_tune.engine.balance import Balance
 from koalpaca_tune.engine.block import Block, Pass, Weights
 from koalpaca_tune.engine.offload import Shelf
 from koalpaca_tune.planner.choice import Recompute
@@ -33,6 +34,7 @@ class Body:
         recompute: what is not kept for the backward pass.
         room: spare columns of the residual's gradient.
         shelf: host memory for the inputs of blocks, with recompute "offload".
+        balance: of LoRA folded into products in 8 bits, else None.
     """
 
     blocks: Sequence[Block]
@@ -41,6 +43,7 @@ class Body:
     recompute: Recompute
     room: int
     shelf: Shelf
+    balance: Balance | None
 
     def forward(self, ids: Tensor, step: Pass, *, grad: bool) -> tuple[Tensor, Tape]:
         """The residual stream [T, H] after the last block, before the last norm.
@@ -51,12 +54,14 @@ class Body:
             grad: whether a backward pass follows.
         """
         self.weights.forget()
+        if self.balance is not None:
+            self.balance.refresh()
         x, update = torch.nn.functional.embedding(ids, self.embedding), None
         kept: list[Any] = []
         for block in self.blocks:
             for group in block.groups:
                 if group.buffer is not None:
-                    group.write_lora(group.buffer.a, group.buffer.b)
+                    group.buffer.load_lora(group)
             x, update, saved = block.forward(x, update, step, self.weights)
             if grad:
                 kept.append(self._kept(block, saved))

@@ -10,6 +10,7 @@ import bitsandbytes as bnb
 import torch
 from torch import Tensor
 
+from koalpaca_tune.engine.balance import Balance
 from koalpaca_tune.engine.block import Block, Weights
 from koalpaca_tune.engine.body import Body
 from koalpaca_tune.engine.buffers import Kernels
@@ -29,6 +30,8 @@ from koalpaca_tune.planner.choice import Recompute
 ADAPTER = "default"
 ALIGNED = 64
 """On a card, ranks are padded so that the rows of a folded buffer begin at multiples of 128 bytes."""
+ALIGNED_NARROW = 8
+"""In 8 bits LoRA's matrices stand alone, and take three times their columns in the product: 16 bytes do."""
 
 
 def has_triton() -> bool:
@@ -80,6 +83,7 @@ class Builder:
         """The blocks, of which the last `cached_blocks` keep their weights dequantised, and the head."""
         of: Callable[[Any], Block] = self._neox if self.config.model_type == "gpt_neox" else self._llama
         blocks = [of(layer) for layer in self.body.layers]
+        balance = self._balance([group for block in blocks for group in block.groups if group.spare])
         for block in blocks[len(blocks) - cached_blocks :] if cached_blocks else ():
             for group in block.groups:
                 group.buffer = group.new_buffer()
@@ -87,7 +91,16 @@ class Builder:
         room = max(group.room for block in blocks for group in block.groups)
         embedding = self.causal.get_input_embeddings().weight.detach()
         weights = Weights(blocks[0], shared=cached_blocks < len(blocks))
-        return Body(blocks, embedding, weights, recompute, room, Shelf(self.device)), self._head()
+        return Body(blocks, embedding, weights, recompute, room, Shelf(self.device), balance), self._head()
+
+    def _balance(self, groups: Sequence[Group]) -> Balance | None:
+        """Gives each group of a folded product in 8 bits its factors."""
+        if not groups:
+            return None
+        made = Balance(groups)
+        for group, factors in zip(groups, made.of, strict=True):
+            group.factors = factors
+        return made
 
     def tables(self, longest: int) -> tuple[Tensor, Tensor]:
         """cos and sin, float32 [longest, R]."""
@@ -97,6 +110,12 @@ class Builder:
         )
         scale = float(getattr(rotary, "attention_scaling", 1.0))
         return angles.cos() * scale, angles.sin() * scale
+
+    @property
+    def _multiple(self) -> int:
+        if self.device.type != "cuda":
+            return 1
+        return ALIGNED_NARROW if self.narrow else ALIGNED
 
     @property
     def head_dim(self) -> int:
@@ -168,7 +187,7 @@ class Builder:
                     members=tuple(self._member(module) for module in modules),
                     kernels=self.kernels,
                     dtype=self.dtype,
-                    multiple=ALIGNED if self.device.type == "cuda" else 1,
+                    multiple=self._multiple,
                     fold=self.fold,
                     narrow=self.narrow,
                     salt=self._groups,

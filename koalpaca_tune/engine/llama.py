@@ -57,10 +57,11 @@ class LlamaBlock:
         self, x: Tensor, update: Tensor | None, step: Pass, weights: Weights, *, last: bool = True
     ) -> tuple[Tensor, Tensor | None, Saved]:
         """See `block.Block`."""
-        tokens = len(x)
+        tokens, width = x.shape
         kernels, groups = step.kernels, self.groups
         normed = groups[QKV].place(tokens)
-        x = kernels.add_rms_norm(x, update, self.norms[0], self._columns(normed), self.eps, normed.narrow)
+        places = normed.columns(width), self.eps, normed.scaled(width)
+        x = kernels.add_rms_norm(x, update, self.norms[0], *places)
         projected: list[Tensor | None] = [None] * 4
         qkv, projected[QKV] = groups[QKV].forward(normed, weights.of(self, QKV), step.seed, bias=groups[QKV].bias)
         q, k, v = self._heads(qkv)
@@ -70,13 +71,16 @@ class LlamaBlock:
             groups[OUT].operand(saved.out.flatten(1)), weights.of(self, OUT), step.seed, bias=groups[OUT].bias
         )
         normed = groups[GATE_UP].place(tokens)
-        kernels.add_rms_norm(x, middle, self.norms[1], self._columns(normed), self.eps, normed.narrow)
+        places = normed.columns(width), self.eps, normed.scaled(width)
+        kernels.add_rms_norm(x, middle, self.norms[1], *places)
+        del places
         wide, projected[GATE_UP] = self._gate_up(normed, step, weights)
         del normed
         total: Tensor | None = None
         if last or groups[DOWN].learns:
             active = groups[DOWN].place(tokens, product=last)
-            kernels.swiglu(wide[:, : groups[GATE_UP].outputs], active.columns(groups[DOWN].inputs), active.narrow)
+            inner = groups[DOWN].inputs
+            kernels.swiglu(wide[:, : 2 * inner], active.columns(inner), active.scaled(inner))
             if last:
                 total, projected[DOWN] = groups[DOWN].forward(
                     active, weights.of(self, DOWN), step.seed, bias=groups[DOWN].bias
@@ -135,7 +139,7 @@ class LlamaBlock:
         # not `wanted=below`: its place holds silu(gate) * up afterwards, which DOWN learns from
         found, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed)
         at_wide = groups[GATE_UP].place_of_grad(wide)
-        kernels.swiglu_backward(wide[:, : 2 * inner], found, at_wide.narrow)
+        kernels.swiglu_backward(wide[:, : 2 * inner], found, at_wide.scaled(2 * inner))
         groups[DOWN].learn(here, back, found, saved.projected[DOWN], seed)
         del found, here
         if not below:
@@ -155,16 +159,13 @@ class LlamaBlock:
         _, projected = group.forward(normed, buffer, step.seed, bias=group.bias, out=wide[:, : group.outputs])
         return wide, projected
 
-    def _columns(self, normed: Operand) -> Tensor | None:
-        """Where a norm writes, if anything but 8 bits are wanted."""
-        return normed.columns(self.norms[0].shape[0])
-
     def _normed(self, x: Tensor, which: int, step: Pass, *, product: bool) -> Operand:
         """The input of QKV or GATE_UP, computed again as far as LoRA's gradients or its product read it."""
         out = self.groups[which].place(len(x), product=product)
         if out.full is not None or out.narrow is not None:
             norm = self.norms[0 if which == QKV else 1]
-            step.kernels.add_rms_norm(x, None, norm, self._columns(out), self.eps, out.narrow)
+            width = x.shape[1]
+            step.kernels.add_rms_norm(x, None, norm, out.columns(width), self.eps, out.scaled(width))
         return out
 
     def input_of(self, saved: Saved) -> Tensor:

@@ -9,8 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from koalpaca_tune.kernels import fp8
 from koalpaca_tune.kernels.nf4 import Packed
+
+LARGEST_WEIGHT = 7.0
+"""In e4m3, which reaches 448: beside the weights there is to be room for LoRA's numbers (`balance`). Down to
+2^-6, 0.4 % of the largest weight or less, numbers have all their bits; those of NF4 are seldom smaller."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class Member:
         return float(self.weight.abs().max())
 
 
+@dataclass(frozen=True)
+class Factors:
+    """float32 [1] each, of one group, read where LoRA's numbers are split; `balance` sets them.
+
+    Attributes:
+        projected, b: of x A', and of s B: their product is 1 / w.
+        back, a: of g s B, and of A.
+    """
+
+    projected: Tensor
+    b: Tensor
+    back: Tensor
+    a: Tensor
+
+
 @dataclass
 class Members:
     """Linears one below the other, as if they were one.
@@ -53,6 +71,7 @@ class Members:
         inputs, outputs: K, and N of all together.
         rank: R, the sum of their ranks; 0 without LoRA.
         device: of the weights.
+        factors: of a folded product in e4m3, else None.
     """
 
     members: tuple[Member, ...]
@@ -62,8 +81,10 @@ class Members:
     outputs: int = field(init=False)
     rank: int = field(init=False)
     device: torch.device = field(init=False)
+    factors: Factors | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self.factors = None
         self.inputs = self.members[0].inputs
         self.outputs = sum(one.outputs for one in self.members)
         rank = sum(one.lora.a.shape[0] for one in self.members if one.lora)
@@ -78,9 +99,10 @@ class Members:
 
     @cached_property
     def scale(self) -> float:
-        """The power of two by which the largest weight comes into the upper half of what e4m3 reaches."""
-        largest = max(one.largest() for one in self.members)
-        return 2.0 ** math.ceil(math.log2(largest / fp8.LARGEST)) if largest > 0.0 else 1.0
+        """The power of two by which the largest weight in e4m3 comes to between half of `LARGEST_WEIGHT` and it."""
+        # weights next to zero would leave LoRA no room: those of a trained linear spread by about K ** -0.5
+        largest = max(self.inputs**-0.5, *(one.largest() for one in self.members))
+        return 2.0 ** math.ceil(math.log2(largest / LARGEST_WEIGHT))
 
     def joined_bias(self) -> Tensor | None:
         """[N], or None where none has one."""

@@ -61,7 +61,7 @@ class NeoxBlock:
         kernels, groups = step.kernels, self.groups
         for_qkv, for_up = groups[QKV].place(tokens), groups[UP].place(tokens)
         places = for_qkv.columns(width), for_up.columns(width)
-        narrow = for_qkv.narrow, for_up.narrow
+        narrow = for_qkv.scaled(width), for_up.scaled(width)
         x = kernels.add_layer_norm(x, update, self.affines, places, self.eps, narrow)
         del places, narrow
         projected: list[Tensor | None] = [None] * 4
@@ -82,7 +82,7 @@ class NeoxBlock:
         del for_up
         if last or groups[DOWN].learns:
             active = groups[DOWN].place(tokens, product=last)
-            kernels.gelu(wide, active.columns(groups[DOWN].inputs), active.narrow)
+            kernels.gelu(wide, active.columns(groups[DOWN].inputs), active.scaled(groups[DOWN].inputs))
             if last:
                 total, projected[DOWN] = groups[DOWN].forward(
                     active, weights.of(self, DOWN), step.seed, bias=None, into=total
@@ -97,7 +97,7 @@ class NeoxBlock:
         kernels, groups, seed = step.kernels, self.groups, step.seed
         tokens, width = saved.x.shape
         # read twice: at the MLP's result, and at attention's
-        narrow = groups[DENSE].narrowed(grad[:, :width])
+        narrow = max(groups[DENSE], groups[DOWN], key=lambda group: group.spare).narrowed(grad[:, :width])
         through_mlp = self._mlp_backward(saved, grad, narrow, step, weights, wanted=wanted)
         after = saved.attention.out.flatten(1)
         here = Operand(with_room(grad, groups[DENSE]), narrow)
@@ -145,7 +145,7 @@ class NeoxBlock:
         if found is None:
             return None
         at_up = groups[UP].place_of_grad(found if joined is None else joined)
-        kernels.gelu_backward(wide, found, at_up.columns(inner), at_up.narrow)
+        kernels.gelu_backward(wide, found, at_up.columns(inner), at_up.scaled(inner))
         del found, joined, place
         through, back = groups[UP].backward(at_up, weights.of(self, UP), seed, wanted=wanted)
         groups[UP].learn(at_up, back, normed.full, saved.projected[UP], seed)
@@ -157,7 +157,8 @@ class NeoxBlock:
         out = group.place(len(x), product=product)
         if out.full is not None or out.narrow is not None:
             affine = self.affines[0 if which == QKV else 1]
-            step.kernels.add_layer_norm(x, None, (affine,), (out.columns(group.inputs),), self.eps, (out.narrow,))
+            places = (out.columns(group.inputs),), self.eps, (out.scaled(group.inputs),)
+            step.kernels.add_layer_norm(x, None, (affine,), *places)
         return out
 
     def input_of(self, saved: Saved) -> Tensor:

@@ -16,12 +16,16 @@ class Scaled:
     """A tensor [T, K] that stands for `data * scale`.
 
     Attributes:
-        data: float8_e4m3fn [T, K], contiguous.
+        data: float8_e4m3fn [T, K]; rows may stand apart.
         scale: float32 [T, 1]: a row's largest magnitude / 448, or 1 for a row of zeros.
     """
 
     data: Tensor
     scale: Tensor
+
+    def first(self, width: int) -> Scaled:
+        """The first columns alone."""
+        return self if self.data.shape[1] == width else Scaled(self.data[:, :width], self.scale)
 
 
 def room(rows: int, width: int, device: torch.device | str) -> Scaled:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from koalpaca_tune.kernels.triton_activations import gelu, gelu_backward, swiglu, swiglu_backward
 from koalpaca_tune.kernels.triton_dropout import dropout
-from koalpaca_tune.kernels.triton_fp8 import quantize, scaled_mm
+from koalpaca_tune.kernels.triton_fp8 import quantize, scaled_mm, split
 from koalpaca_tune.kernels.triton_loss import cross_entropy
 from koalpaca_tune.kernels.triton_nf4 import dequantize, dequantize_columns
 from koalpaca_tune.kernels.triton_norms import add_layer_norm, add_rms_norm, layer_norm_backward, rms_norm_backward
@@ -29,6 +29,7 @@ __all__ = [
     "rms_norm_backward",
     "rotate",
     "scaled_mm",
+    "split",
     "swiglu",
     "swiglu_backward",
 ]

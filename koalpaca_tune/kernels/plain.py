@@ -44,7 +44,7 @@ def scaled_mm(x: Scaled, weight: Tensor, scale: Tensor, bias: Tensor | None, dty
 
     Args:
         x: [T, K].
-        weight: float8_e4m3fn [N, K], contiguous.
+        weight: float8_e4m3fn [N, K]; rows may stand apart, here and in x.
         scale: float32 [1, N], what each row of the weight is to be multiplied by.
         bias: [N] or None.
         dtype: of the result.
@@ -54,6 +54,31 @@ def scaled_mm(x: Scaled, weight: Tensor, scale: Tensor, bias: Tensor | None, dty
     """
     product = (x.data.float() @ weight.float().t()) * x.scale * scale
     return (product if bias is None else product + bias).to(dtype)
+
+
+def split(x: Tensor, scale: Tensor | None, factor: Tensor, out: Tensor, *, left: bool) -> None:
+    """Writes numbers as sums of two in e4m3, so that a product over three times their columns is nearly exact.
+
+    With x = h + l and y = k + m the left side [h, l, h] times the right side [k, k, m] is all of x y but l m, a
+    thousandth of it. A number beyond what e4m3 holds becomes NaN.
+
+    Args:
+        x: [M, R], of any strides.
+        scale: float32 [M, 1], which each row is divided by, or None.
+        factor: float32 [1], which all are multiplied by.
+        out: float8_e4m3fn [M, 3 R or more], whose rows may stand apart; zero beyond the third part.
+        left: which of the two sides.
+    """
+    value = x.float() * factor
+    if scale is not None:
+        value = value * (1.0 / scale)
+    rank = x.shape[1]
+    high = torch.where(value.abs() > LARGEST, torch.nan, value).to(out.dtype)
+    low = (value - high.float()).to(out.dtype)
+    out[:, :rank].copy_(high)
+    out[:, rank : 2 * rank].copy_(low if left else high)
+    out[:, 2 * rank : 3 * rank].copy_(high if left else low)
+    out[:, 3 * rank :].zero_()
 
 
 def _write(result: Tensor, out: Tensor | None, narrow: Scaled | None) -> None:

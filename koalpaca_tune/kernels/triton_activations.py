@@ -60,34 +60,38 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _gelu(x, out, data, scale, out_row, x_row, width: tl.constexpr, span: tl.constexpr):
+def _gelu(x, out, data, scale, out_row, data_row, x_row, width: tl.constexpr, span: tl.constexpr):
     row, cols, inside = _place(width, span)
     value = tl.load(x + row * x_row + cols, mask=inside, other=0.0).to(tl.float32)
     below, _ = _normal(value)
-    store_result(value * below, out, data, scale, row, out_row, cols, inside, width)
+    store_result(value * below, out, data, scale, row, out_row, data_row, cols, inside)
 
 
 @triton.jit
-def _gelu_backward(x, grad, out, data, scale, out_row, x_row, grad_row, width: tl.constexpr, span: tl.constexpr):
+def _gelu_backward(
+    x, grad, out, data, scale, out_row, data_row, x_row, grad_row, width: tl.constexpr, span: tl.constexpr
+):
     row, cols, inside = _place(width, span)
     value = tl.load(x + row * x_row + cols, mask=inside, other=0.0).to(tl.float32)
     above = tl.load(grad + row * grad_row + cols, mask=inside, other=0.0).to(tl.float32)
     below, bell = _normal(value)
     result = above * (below + value * bell * 0.3989422804014327)
-    store_result(result, out, data, scale, row, out_row, cols, inside, width)
+    store_result(result, out, data, scale, row, out_row, data_row, cols, inside)
 
 
 @triton.jit
-def _swiglu(gate_up, out, data, scale, out_row, gate_row, width: tl.constexpr, span: tl.constexpr):
+def _swiglu(gate_up, out, data, scale, out_row, data_row, gate_row, width: tl.constexpr, span: tl.constexpr):
     row, cols, inside = _place(width, span)
     place = gate_up + row * gate_row + cols
     gate = tl.load(place, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(place + width, mask=inside, other=0.0).to(tl.float32)
-    store_result(gate * _sigmoid(gate) * up, out, data, scale, row, out_row, cols, inside, width)
+    store_result(gate * _sigmoid(gate) * up, out, data, scale, row, out_row, data_row, cols, inside)
 
 
 @triton.jit
-def _swiglu_backward(gate_up, grad, data, scale, gate_row, grad_row, width: tl.constexpr, span: tl.constexpr):
+def _swiglu_backward(
+    gate_up, grad, data, scale, data_row, gate_row, grad_row, width: tl.constexpr, span: tl.constexpr
+):
     row, cols, inside = _place(width, span)
     place = gate_up + row * gate_row + cols
     above_place = grad + row * grad_row + cols
@@ -104,7 +108,7 @@ def _swiglu_backward(gate_up, grad, data, scale, gate_row, grad_row, width: tl.c
     if data is not None:
         step = row_scale(tl.maximum(magnitude(gate_grad), magnitude(up_grad)))
         tl.store(scale + row, step)
-        goal = data + row * (2 * width) + cols
+        goal = data + row * data_row + cols
         store_scaled(gate_grad, step, goal, inside)
         store_scaled(up_grad, step, goal + width, inside)
 
@@ -144,7 +148,7 @@ def swiglu_backward(gate_up: Tensor, grad: Tensor, narrow: Scaled | None = None)
     if narrow is not None:
         # two results of each column are held
         warps = min(2 * warps, 32)
-    _, data, scale, _ = places(None, narrow)
+    _, data, scale, _, data_row = places(None, narrow)
     _swiglu_backward[grid](
-        gate_up, grad, data, scale, gate_up.stride(0), grad.stride(0), width, span, num_warps=warps
+        gate_up, grad, data, scale, data_row, gate_up.stride(0), grad.stride(0), width, span, num_warps=warps
     )

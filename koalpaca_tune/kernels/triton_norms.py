@@ -54,12 +54,14 @@ def _norm(
     data,
     scale,
     out_row,
+    data_row,
     weight2,
     bias2,
     out2,
     data2,
     scale2,
     out2_row,
+    data2_row,
     x_row,
     update_row,
     eps,
@@ -75,10 +77,10 @@ def _norm(
         normal = tl.where(inside, normal - tl.sum(normal, 0) / width, 0.0)
     normal *= tl.rsqrt(tl.sum(normal * normal, 0) / width + eps)
     result = _affine(normal, weight, bias, cols, inside)
-    store_result(result, out, data, scale, row, out_row, cols, inside, width)
+    store_result(result, out, data, scale, row, out_row, data_row, cols, inside)
     if weight2 is not None:
         result2 = _affine(normal, weight2, bias2, cols, inside)
-        store_result(result2, out2, data2, scale2, row, out2_row, cols, inside, width)
+        store_result(result2, out2, data2, scale2, row, out2_row, data2_row, cols, inside)
 
 
 @triton.jit

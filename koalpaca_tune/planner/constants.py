@@ -11,6 +11,10 @@ GIB = 1 << 30
 
 RANK_MULTIPLE = 64
 """engine.build.ALIGNED: on a card the ranks of a group are rounded up to it."""
+RANK_MULTIPLE_FP8 = 8
+"""engine.build.ALIGNED_NARROW."""
+NARROW_ROW = 128
+"""engine.linear.NARROW_ROW."""
 LOGIT_CHUNK_BYTES = 1 << 29
 """engine.head.CHUNK_BYTES."""
 LOGIT_CHUNK_ROWS = 1024

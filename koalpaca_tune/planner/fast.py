@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from koalpaca_tune.planner import constants
+from koalpaca_tune.planner import constants, fp8
 from koalpaca_tune.planner.choice import Recompute
 from koalpaca_tune.planner.work import Work
 
@@ -33,7 +33,8 @@ def moments(work: Work, tokens: int, recompute: Recompute) -> tuple[dict[str, fl
     elif recompute == "wide":
         saved = (block - wide) * layers
         # built again from the norm's result, and gone before attention's half begins
-        normed = work.shape.hidden if work.fp8 else 0 if work.groups[2].targets else hidden
+        up = work.groups[2]
+        normed = work.shape.hidden + fp8.spare(work, up) if work.fp8 else 0 if up.targets else hidden
         if within.mlp + normed + wide > within.attention:
             rebuilt, inside = wide, within.mlp + normed
     else:
@@ -89,7 +90,7 @@ def backward_bytes(work: Work) -> Within:
 
 def _neox_mlp(work: Work) -> float:
     shape, item, narrow = work.shape, work.compute_bytes, work.narrow_bytes
-    _, _, up, down = work.groups
+    _, dense, up, down = work.groups
     hidden, inner = shape.hidden * item, shape.intermediate * item
     drop = 1 if work.dropout else 0
     room = up.padded * item if work.folded else 0
@@ -97,10 +98,11 @@ def _neox_mlp(work: Work) -> float:
     active = inner * (1 + drop) if down.targets else 0
     through = hidden * (1 + (drop if up.targets else 0))
     # GELU's gradient takes the place of the one at its result, or is written beside it
-    inner8 = shape.intermediate * narrow
+    inner8 = shape.intermediate * narrow + fp8.spare(work, up)
+    grad8 = shape.hidden * narrow + max(fp8.spare(work, dense), fp8.spare(work, down))
     gone = inner if narrow and not up.targets else 0
     normed = hidden if up.targets else 0
-    return normed + shape.hidden * narrow + inner + room + max(active, inner8, inner8 + through - gone)
+    return normed + grad8 + inner + room + max(active, inner8, inner8 + through - gone)
 
 
 def _llama_mlp(work: Work) -> float:
@@ -108,9 +110,9 @@ def _llama_mlp(work: Work) -> float:
     _, _, gate_up, down = work.groups
     hidden, inner = shape.hidden * item, shape.intermediate * item
     drop = 1 if work.dropout else 0
-    wide8 = gate_up.outputs * narrow
+    wide8 = gate_up.outputs * narrow + fp8.spare(work, gate_up)
     # what `down` learns from, SwiGLU's result, takes the place of the gradient at it
-    activation = shape.hidden * narrow + inner * (1 + (drop if down.targets else 0))
+    activation = shape.hidden * narrow + fp8.spare(work, down) + inner * (1 + (drop if down.targets else 0))
     through = hidden * (1 + (drop if gate_up.targets else 0))
     return (hidden if gate_up.targets else 0) + wide8 + max(activation, through)
 
@@ -124,7 +126,7 @@ def _attention(work: Work) -> float:
     # the kernel's own sums, and one key and value head for each query head
     kernel = constants.ATTENTION_WORKSPACE * shape.query_width + (2 * query if kv < query else 0)
     learning = hidden * (1 + (1 if work.dropout else 0)) if qkv.targets else 0
-    after = joined + qkv.outputs * work.narrow_bytes + hidden + learning
+    after = joined + qkv.outputs * work.narrow_bytes + fp8.spare(work, qkv) + hidden + learning
     return max(query + heads + kernel, heads + joined, after)
 
 

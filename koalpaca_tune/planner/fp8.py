@@ -6,6 +6,9 @@ kernels leave (attention's result, the gradients at the block's and at qkv's res
 
 from __future__ import annotations
 
+import math
+
+from koalpaca_tune.planner import constants
 from koalpaca_tune.planner.work import Group, Work
 
 QUANTISED = 3.0
@@ -36,7 +39,15 @@ def _written(group: Group) -> float:
 
 
 def block_buffers(work: Work) -> int:
-    """Bytes of one block's weights: one byte for each of both layouts, and LoRA's matrices in 16 bits."""
+    """Bytes of one block's weights: one byte for each of both layouts, and LoRA's matrices twice."""
     return sum(
-        2 * g.outputs * g.inputs + g.padded * (g.inputs + g.outputs) * work.compute_bytes for g in work.groups
+        2 * g.outputs * g.inputs + (g.padded * work.compute_bytes + spare(work, g)) * (g.inputs + g.outputs)
+        for g in work.groups
     )
+
+
+def spare(work: Work, group: Group) -> int:
+    """Bytes of a row of its input, or of the gradient at its output, beyond them (engine.linear.Group.spare)."""
+    if not (work.fp8 and work.fold_lora):
+        return 0
+    return math.ceil(3 * group.padded / constants.NARROW_ROW) * constants.NARROW_ROW

@@ -169,8 +169,8 @@ def _lora(work: Work, rates: _Rates, again: float) -> float:
             continue
         # each target drops by itself
         drop = group.targets if work.dropout else 0
-        forward += inputs * (max(1, drop) + 2 * drop) + (0 if work.folded else 2 * group.outputs)
-        backward += 2 * group.outputs + inputs * (max(1, drop) + 8 * drop) + (0 if work.folded else 2 * inputs)
+        forward += inputs * (max(1, drop) + 2 * drop) + (0 if work.fold_lora else 2 * group.outputs)
+        backward += 2 * group.outputs + inputs * (max(1, drop) + 8 * drop) + (0 if work.fold_lora else 2 * inputs)
         # the folded part of the two large products; both gradients
         flop += (4.0 * group.padded + 2.0 * group.ranks) * (inputs + group.outputs)
     layers_tokens = work.shape.layers * work.step_tokens

@@ -96,13 +96,13 @@ class Work:
 
     @property
     def folded(self) -> bool:
-        """Whether LoRA is part of the base's product: it is never in e4m3."""
+        """Whether LoRA is part of the base's product in 16 bits, for which inputs have room."""
         return self.fold_lora and not self.fp8
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The linears of a block."""
-        multiple = constants.RANK_MULTIPLE if self.cuda else 1
+        multiple = (constants.RANK_MULTIPLE_FP8 if self.fp8 else constants.RANK_MULTIPLE) if self.cuda else 1
         made = []
         for inputs, members in self.shape.linears:
             learning = sum(name in self.targets for name, _ in members)

@@ -13,7 +13,7 @@ import torch
 from peft_gradients import Tuned, by_engine, reference
 from torch import Tensor
 
-from koalpaca_tune.config.recipe import Engine
+from koalpaca_tune.engine.balance import Balance
 from koalpaca_tune.engine.block import Block
 from koalpaca_tune.engine.buffers import Narrow, Operand
 from koalpaca_tune.engine.linear import Group
@@ -46,30 +46,39 @@ def groups_of(objective: EngineObjective) -> list[Group]:
     return [group for block in blocks for group in block.groups]
 
 
-def test_what_the_products_compute_is_what_their_operands_stand_for() -> None:
-    """Both layouts hold the same numbers, one power of two for all members; LoRA is not rounded to 8 bits."""
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("spread", [0.0, 1e-5, 1e-3, 0.1, 1.0])
+def test_what_the_products_compute_is_what_their_operands_stand_for(fold: bool, spread: float) -> None:
+    """Both layouts hold the same numbers, one power of two for all members; LoRA's are not rounded to 3 bits.
+
+    `spread`: of B, far below the weights and far above them.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int, spread: float = 1.0) -> Tensor:
         return torch.randn(shape, generator=generator) * spread
 
-    def member(outputs: int, spread: float) -> Member:
-        a, b = random(4, 48), random(outputs, 4, spread=1e-5)
+    def member(outputs: int, weights: float) -> Member:
+        a, b = random(4, 48, spread=0.1), random(outputs, 4, spread=spread)
         lora = Lora(a, b, torch.zeros_like(a), torch.zeros_like(b), 2.0, 0.0)
-        return Member(random(outputs, 48, spread=spread), random(outputs), lora, outputs, 48)
+        return Member(random(outputs, 48, spread=weights), random(outputs), lora, outputs, 48)
 
     group = Group(
-        members=(member(32, 0.02), member(16, 0.3)), dtype=torch.float32, multiple=1, kernels=plain, fold=True,
+        members=(member(32, 0.02), member(16, 0.3)), dtype=torch.float32, multiple=1, kernels=plain, fold=fold,
         narrow=True, salt=0,
     )  # fmt: skip
     buffer = group.new_buffer()
     assert isinstance(buffer, Narrow)
+    if fold:
+        balance = Balance([group])
+        (group.factors,) = balance.of
+        balance.refresh()
     buffer.load(group)
     whole = torch.cat([one.weight for one in group.members if isinstance(one.weight, Tensor)]).double()
     rows = buffer_numbers(buffer, group)
     scale = torch.tensor(group.scale)
     assert torch.frexp(scale).mantissa == 0.5, "a power of two"
-    assert 224.0 < float(whole.abs().max()) / group.scale <= 448.0
+    assert 3.5 < float(whole.abs().max()) / group.scale <= 7.0
     assert float(((rows - whole).abs() / (whole.abs() + 2**-6 * group.scale)).max()) <= 2**-4
 
     x = random(7, 48)
@@ -78,16 +87,17 @@ def test_what_the_products_compute_is_what_their_operands_stand_for() -> None:
     assert group.bias is not None
     lora = sum_of_lora(group)
     assert operand.narrow is not None
-    wanted = stands_for(operand.narrow) @ rows.t() + group.bias.double() + x.double() @ lora.t()
+    wanted = stands_for(operand.narrow.first(48)) @ rows.t() + group.bias.double() + x.double() @ lora.t()
     assert projected is not None
-    assert torch.allclose(result.double(), wanted, rtol=1e-5, atol=1e-6)
+    assert error(result, wanted, x.double() @ lora.t()) < (5e-3 if fold else 1e-5)
 
     grad = random(7, 48)
     at = group.operand(grad)
     found, back = group.backward(at, buffer, None)
     assert at.narrow is not None
     assert found is not None
-    assert torch.allclose(found.double(), stands_for(at.narrow) @ rows + grad.double() @ lora, rtol=1e-5, atol=1e-6)
+    wanted = stands_for(at.narrow.first(48)) @ rows + grad.double() @ lora
+    assert error(found, wanted, grad.double() @ lora) < (5e-3 if fold else 1e-5)
 
     group.learn(at, back, x, projected, None)
     first = group.members[0].lora
@@ -96,13 +106,20 @@ def test_what_the_products_compute_is_what_their_operands_stand_for() -> None:
     assert torch.allclose(first.a_grad, 2.0 * (grad[:, :32] @ first.b).t() @ x, rtol=1e-4, atol=1e-9)
 
 
+def error(found: Tensor, wanted: Tensor, lora: Tensor) -> float:
+    """Of what LoRA adds, but at least of a hundredth of the whole: its numbers are exact to a unit's 2^-10."""
+    return float((found.double() - wanted).norm() / (lora.norm() + 1e-2 * wanted.norm()))
+
+
 def stands_for(narrow: Scaled) -> Tensor:
     return narrow.data.double() * narrow.scale.double()
 
 
 def buffer_numbers(buffer: Narrow, group: Group) -> Tensor:
     """W [N, K] as the forward product reads it: rows of one-hot inputs through it."""
-    basis = Operand(None, group.narrowed(torch.eye(group.inputs)))
+    narrow = group.narrowed(torch.eye(group.inputs))
+    assert narrow is not None
+    basis = Operand(None, narrow.first(group.inputs))
     return buffer.forward(basis, None, None, None, None).t().double()
 
 
@@ -151,13 +168,14 @@ def rounded(x: Tensor) -> Tensor:
     return (x / scale).to(torch.float8_e4m3fn).float() * scale
 
 
+@pytest.mark.parametrize("fold", [False, True])
 @pytest.mark.parametrize("targets", [targets for family, targets in TARGETS if family == "gpt_neox"])
 def test_the_gradients_are_those_of_autograd_through_the_same_rounding(
-    tuned: Make, engine: MakeEngine, documents: list[Encoded], targets: Sequence[str]
+    tuned: Make, engine: MakeEngine, documents: list[Encoded], targets: Sequence[str], fold: bool
 ) -> None:
     """GPT-NeoX, whose linears are a group each; the few values that lie between two roundings go either way."""
     made = tuned("gpt_neox", targets)
-    objective = engine(made, narrow=True)
+    objective = engine(made, narrow=True, fold=fold)
     found = 0
     for module in made.model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
@@ -171,8 +189,8 @@ def test_the_gradients_are_those_of_autograd_through_the_same_rounding(
             found += 1
     assert found == len(groups_of(objective))
     total, wanted = reference(made, documents)
-    assert by_engine(objective, documents) == pytest.approx(total, rel=1e-4)
-    assert apart(made.gradients(), wanted) < 1e-2
+    assert by_engine(objective, documents) == pytest.approx(total, rel=1e-3 if fold else 1e-4)
+    assert apart(made.gradients(), wanted) < (5e-2 if fold else 1e-2)
 
 
 def through(weight: Tensor, bias: Tensor, scale: float, x: Tensor) -> Tensor:
@@ -258,7 +276,36 @@ def test_documents_of_a_stream_never_see_each_other(
     assert not torch.equal(states[0][first:-last], states[1][first:-last])
 
 
-def test_no_buffer_has_room_for_a_folded_product(tuned: Make, engine: MakeEngine) -> None:
+def test_a_product_of_its_own_where_lora_is_not_folded(tuned: Make, engine: MakeEngine) -> None:
     made = tuned("gpt_neox", ["query_key_value"])
-    assert {group.room for group in groups_of(engine(made, narrow=True))} == {0}
-    assert Engine.model_validate({"compute": "fp8"}).model_dump().get("fold_lora") is None
+    for fold, spare in ((True, 128), (False, 0)):
+        groups = groups_of(engine(made, narrow=True, fold=fold))
+        assert {group.room for group in groups} == {0}
+        assert {group.spare for group in groups if group.learns} == {spare}
+        assert {group.spare for group in groups if not group.learns} == {0}
+
+
+def test_weights_next_to_zero_leave_lora_room() -> None:
+    lora = Lora(
+        torch.full((4, 64), 0.1), torch.full((16, 4), 0.5), torch.zeros(4, 64), torch.zeros(16, 4), 2.0, 0.0
+    )
+    for weight in (torch.zeros(16, 64), torch.full((16, 64), 1e-9)):
+        member = Member(weight, None, lora, 16, 64)
+        group = Group(
+            members=(member,), dtype=torch.float32, multiple=1, kernels=plain, fold=True, narrow=True, salt=0
+        )
+        balance = Balance([group])
+        (group.factors,) = balance.of
+        balance.refresh()
+        buffer = group.new_buffer()
+        buffer.load(group)
+        x = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+        result, _ = group.forward(group.operand(x), buffer, None, bias=None)
+        assert torch.allclose(result, x @ (2.0 * lora.b @ lora.a).t(), rtol=1e-2, atol=1e-2)
+
+
+def test_what_e4m3_cannot_hold_is_not_hidden() -> None:
+    """An adapter that has grown past every bound gives NaN, which stops a run, not a number cut off."""
+    out = torch.zeros(1, 16, dtype=torch.float8_e4m3fn)
+    plain.split(torch.tensor([[1e5, 1.0]]), None, torch.ones(1), out, left=True)
+    assert out.float().isnan()[0, :6].tolist() == [True, False, True, False, True, False]

@@ -99,13 +99,13 @@ def test_a_cached_block_takes_its_buffers_and_the_last_one_those_that_were_share
 
 
 def test_golden_bytes_of_weights_in_e4m3(measured_work: Callable[..., Work]) -> None:
-    """Two layouts of a byte an element, and 64 rows and columns of LoRA in 16 bits at query_key_value."""
+    """Two layouts of a byte an element; at query_key_value LoRA's 8 rows and columns in 16 bits, and 128 folded."""
     work = measured_work("polyglot-ko-5.8b", compute="fp8")
     parts = memory.memory(work, Choice(16384, "none", 3, False))
-    assert parts["dequantised"] == 4 * (2 * 12 * 4096**2 + 2 * 64 * (4096 + 3 * 4096))
-    # what is saved is in 16 bits all the same
+    assert parts["dequantised"] == 4 * (2 * 12 * 4096**2 + (2 * 8 + 128) * (4096 + 3 * 4096))
+    # what is saved is in 16 bits all the same, but x A' has 8 columns instead of 64
     half = memory.memory(measured_work("polyglot-ko-5.8b"), Choice(16384, "none", 3, False))
-    assert parts["saved"] == half["saved"]
+    assert half["saved"] - parts["saved"] == 28 * 16384 * (64 - 8) * 2
     assert parts["weights"] == half["weights"]
 
 
@@ -122,7 +122,8 @@ def test_copies_in_e4m3_stand_beside_what_they_were_made_from(
         )
         more = (narrow["gradients"] - half["gradients"]) / 16384
         assert 0 < more <= 2 * shape.intermediate + 2 * shape.hidden
-        assert narrow["saved"] == half["saved"]
+        # x A' has fewer columns
+        assert 0 <= half["saved"] - narrow["saved"] < 0.02 * half["saved"]
 
 
 WORKS = st.builds(

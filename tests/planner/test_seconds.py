@@ -192,8 +192,10 @@ def test_products_in_e4m3_take_half_the_time_and_head_and_attention_what_they_to
     assert narrow["matmuls"] == pytest.approx(half["matmuls"] * H200.matmul / H200.matmul8)
     assert narrow["attention"] == half["attention"]
     assert narrow["head"] == half["head"]
-    # LoRA is a product of its own, and something must be quantised; of uncached weights fewer bytes are written
-    assert narrow["lora"] == seconds(measured_work("llama-3-8b", fold_lora=False), WHOLE, H200)["lora"]
+    # LoRA's narrow products stay; something must be quantised; of uncached weights fewer bytes are written
+    assert 0.5 * half["lora"] < narrow["lora"] <= half["lora"]
+    apart = seconds(measured_work("llama-3-8b", compute="fp8", fold_lora=False), WHOLE, H200)
+    assert apart["lora"] > narrow["lora"]
     assert narrow["elementwise"] > half["elementwise"]
     assert narrow["dequantise"] < half["dequantise"]
     again = replace(WHOLE, recompute="blocks")
