@@ -188,3 +188,17 @@ def products(make: Maker, width: int) -> list[Case]:
 
     size = tokens * width * 3 + width * width
     return [Case("scaled_mm", f"{tokens} x {width} x {width}", (), call, size)]
+
+
+def splits(make: Maker, width: int) -> list[Case]:
+    """LoRA's numbers beside the rows of a folded product; the interpreter rounds them wrongly."""
+    tokens, rank, spare = make.tokens, 24, 128
+    x, scale = make.rows(tokens, rank), torch.rand(tokens, 1, device=make.device) + 0.5
+    factor = torch.full((1,), 0.25, device=make.device)
+    place = torch.empty(tokens, width + spare, dtype=torch.float8_e4m3fn, device=make.device)[:, width:]
+
+    def call(kernels: ModuleType) -> tuple[Tensor, ...]:
+        kernels.split(x, scale, factor, place, left=True)
+        return (place.float(),)
+
+    return [Case("split", f"{tokens} x {rank} into {spare}", (), call, tokens * (2 * rank + 4 + spare))]

@@ -117,6 +117,7 @@ def main() -> int:
         "rows in e4m3": lambda: kernel_cases_fp8.quantizations(make),
         "decoding to e4m3": lambda: kernel_cases_fp8.decodings(make, min(tokens, 4096), 16384),
         "products of e4m3": lambda: kernel_cases_fp8.products(make, 4096),
+        "sums of two e4m3": lambda: kernel_cases_fp8.splits(make, 4096),
     }
     print(f"triton {triton.__version__}, torch {torch.__version__}")
     if timed:
