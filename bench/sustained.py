@@ -33,7 +33,7 @@ def wide(left: torch.Tensor, weight: torch.Tensor) -> Product:
 def narrow(left: torch.Tensor, weight: torch.Tensor) -> Product:
     """left weight' in e4m3."""
     scales = torch.ones(len(left), 1, device="cuda"), torch.ones(1, len(weight), device="cuda")
-    rows, columns = left.to(torch.float8_e4m3fn), (weight * 100).to(torch.float8_e4m3fn).t()
+    rows, columns = left.to(torch.float8_e4m3fn), (weight * 100).contiguous().to(torch.float8_e4m3fn).t()
     return partial(torch._scaled_mm, rows, columns, *scales, out_dtype=torch.bfloat16, use_fast_accum=True)
 
 

@@ -127,7 +127,7 @@ class Engine(Strict):
     )
     compute: Literal["auto", "fp8"] = Field(
         "auto",
-        description="fp8: products of the frozen base in 8 bits (e4m3), on Hopper, Ada or newer; "
+        description="fp8: products of the frozen base in 8 bits (e4m3), on Hopper or newer; "
         "auto: in quantization.bnb_4bit_compute_dtype.",
     )
     fold_lora: bool = Field(True, description="LoRA inside the base's matrix product; false: a product of its own.")

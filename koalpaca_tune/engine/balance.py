@@ -15,9 +15,11 @@ import torch
 
 from koalpaca_tune.engine.members import Factors, Members
 
-MOST = 64.0
+LARGEST_BALANCE = 64.0
+"""Leaves A room to grow: see above."""
 REACH = 224.0
-"""Where the largest of B (or of A) may lie: half of what e4m3 holds, so that a power of two is enough."""
+"""The largest of B (or of A) comes to between half of this and it, since balances are powers of two; twice as much
+would fit, but for bfloat16's rounding."""
 
 
 class Balance:
@@ -41,6 +43,6 @@ class Balance:
         found = torch.zeros(2, len(self._units), device=largest.device)
         found.scatter_reduce_(1, self._place, largest * self._times, "amax")
         # of zeros it is infinite, which the clamp takes away; NaN stays NaN
-        balance = torch.exp2(torch.floor(torch.log2(REACH * self._units / found))).clamp_(max=MOST)
+        balance = torch.exp2(torch.floor(torch.log2(REACH * self._units / found))).clamp_(max=LARGEST_BALANCE)
         self._factors[0::2].copy_(1.0 / balance)
         self._factors[1::2].copy_(balance / self._units)

@@ -17,8 +17,8 @@ from koalpaca_tune.kernels import fp8
 from koalpaca_tune.kernels.fp8 import Scaled
 
 NARROW_ROW = 128
-"""Bytes that rows in 8 bits are longer by a multiple of. With 16, which the product asks for, it was 18 % slower
-(Llama-3-8B on an H200)."""
+"""Bytes that rows in 8 bits are longer by a multiple of. With 16, which the product asks for, products took 18 %
+longer (Llama-3-8B on an H200, bench/results/fp8-folding-h200-2026-11-21.log)."""
 MOST_MEMBERS = 4
 """Of a group: q, k and v are three."""
 

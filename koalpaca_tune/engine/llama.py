@@ -138,7 +138,7 @@ class LlamaBlock:
         here = Operand(with_room(grad, groups[DOWN]), groups[DOWN].narrowed(grad[:, : groups[DOWN].outputs]))
         # not `wanted=below`: its place holds silu(gate) * up afterwards, which DOWN learns from
         found, back = groups[DOWN].backward(here, weights.of(self, DOWN), seed)
-        at_wide = groups[GATE_UP].place_of_grad(wide)
+        at_wide = groups[GATE_UP].place_of_grad(wide) if wanted else Operand(wide)
         kernels.swiglu_backward(wide[:, : 2 * inner], found, at_wide.scaled(2 * inner))
         groups[DOWN].learn(here, back, found, saved.projected[DOWN], seed)
         del found, here

@@ -13,7 +13,7 @@ from koalpaca_tune.kernels.nf4 import Packed
 
 LARGEST_WEIGHT = 7.0
 """In e4m3, which reaches 448: beside the weights there is to be room for LoRA's numbers (`balance`). Down to
-2^-6, 0.4 % of the largest weight or less, numbers have all their bits; those of NF4 are seldom smaller."""
+2^-6, less than half a percent of the largest, numbers have all their bits; those of NF4 are seldom smaller."""
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class NeoxBlock:
         wide = saved.wide
         normed = self._normed(saved.x, UP, step, product=wide is None)
         if wide is None:
-            wide, _ = groups[UP].forward(normed, weights.of(self, UP), seed, bias=groups[UP].bias)
+            wide = groups[UP].forward(normed, weights.of(self, UP), seed, bias=groups[UP].bias)[0]
         here = Operand(with_room(grad, groups[DOWN]), narrow)
         joined = empty(tokens, inner + groups[UP].room, saved.x) if below and groups[UP].room else None
         place = None if joined is None else joined[:, :inner]

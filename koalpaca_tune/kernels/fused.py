@@ -2,7 +2,7 @@
 
 Tensors are bfloat16 or float32 on the current CUDA device; sums are taken in float32 and every output is rounded
 once. What a block handles follows from the shapes by fixed rules, so nothing is tuned at run time, and each shape
-is compiled on its first call. e4m3 needs a card of compute capability 8.9. Importing this module imports Triton.
+is compiled on its first call. e4m3 needs a card of compute capability 9.0. Importing this module imports Triton.
 """
 
 from __future__ import annotations

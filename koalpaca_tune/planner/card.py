@@ -113,7 +113,6 @@ CARDS: dict[str, Card] = {
             362e12,
             capability=(8, 9),
             devices=("NVIDIA L40S",),
-            matmul8=360e12,
         ),
         Card(
             "4090",
@@ -125,7 +124,6 @@ CARDS: dict[str, Card] = {
             165e12,
             capability=(8, 9),
             devices=("NVIDIA GeForce RTX 4090",),
-            matmul8=250e12,
         ),
         Card(
             "3090",
@@ -149,7 +147,6 @@ CARDS: dict[str, Card] = {
             121e12,
             capability=(8, 9),
             devices=("NVIDIA L4",),
-            matmul8=100e12,
         ),
         Card("cpu", 16.0, 0.4e12, 0.15e12, 25e9, 25e9, 0.8e12, source="a guess at 8 cores", capability=(0, 0)),
     )

@@ -9,8 +9,9 @@ from koalpaca_tune.planner.shape import Shape
 ROTARY = ("default", "linear", "llama3")
 """Rotary tables that do not depend on the length of the text."""
 ACTIVATION = {"gpt_neox": "gelu", "llama": "silu"}
-FP8_CAPABILITY = (8, 9)
-"""The first cards with products in e4m3: Ada; then Hopper."""
+FP8_CAPABILITY = (9, 0)
+"""Hopper. Ada has products in e4m3, too, but torch's own with scales by row takes rows there to lie side by side,
+whatever their strides say (RowwiseScaledMM.cu), and nothing here was tried on one."""
 FP8_WIDTH = 16
 """Widths of such products are multiples of it: rows of 16 bytes."""
 
@@ -53,7 +54,7 @@ def fp8_obstacle(shape: Shape, compute: object, capability: tuple[int, int], *, 
     if capability == (0, 0):
         return "it needs a CUDA card"
     if capability < FP8_CAPABILITY:
-        return f"the card's compute capability is {capability[0]}.{capability[1]}, and it needs 8.9 or more"
+        return f"the card's compute capability is {capability[0]}.{capability[1]}, and it needs 9.0 or more"
     name = str(compute).removeprefix("torch.")
     if name not in ("auto", "bfloat16"):
         return f"everything else would be {name}, and it must be bfloat16"

@@ -195,7 +195,7 @@ def test_cards_by_the_name_that_torch_gives() -> None:
 def test_only_what_was_measured_says_so() -> None:
     assert [card.name for card in CARDS.values() if card.measured] == ["h200"]
     assert all(card.matmul < card.peak for card in CARDS.values())
-    # products in e4m3 are twice as fast at the most, and only there since Ada
-    assert all((card.matmul8 > 0.0) == (card.capability >= (8, 9)) for card in CARDS.values())
+    # products in e4m3 are twice as fast at the most, and only there since Hopper
+    assert all((card.matmul8 > 0.0) == (card.capability >= (9, 0)) for card in CARDS.values())
     assert all(card.matmul8 < 2 * card.peak for card in CARDS.values())
     assert all("estimated" in card.source or "guess" in card.source for card in CARDS.values() if not card.measured)
