@@ -102,7 +102,7 @@ def _choice_line(origin: str, chosen: ItemSet, position: int, scores: Sequence[S
         "choices": list(item.choices),
         "answer": item.answer,
         "logprobs": [score.logprob for score in scores],
-        "characters": [len(choice.strip()) for choice in item.choices],
+        "characters": [len(choice.lstrip()) for choice in item.choices],
         "tokens": [score.tokens for score in scores],
     }
 

@@ -15,7 +15,7 @@ from koalpaca_tune.config import load as config_load
 from koalpaca_tune.config.check import Strict, check
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
 
-SCORING = 1
+SCORING = 2
 """Version of the way requests are built and scored; part of every task's hash. Raise it when that changes."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bigram import render
+from bigram import Bigram, render
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, requests, tasks
+from koalpaca_tune.evaluation import items, jobs, requests, tasks
 
 FILES = {
     "BoolQ": (
@@ -78,6 +78,18 @@ def test_prompts_as_published(root: Path, name: str) -> None:
         ((start, _),) = first.spans
         found.append((first.text[:start] + "|" + first.text[start:], last.text[last.spans[0][0] :], item.answer))
     assert found == PUBLISHED[name]
+
+
+def test_characters_are_those_that_lm_eval_divides_by(root: Path) -> None:
+    """All of a choice but the space in front of it, which belongs to the answer in a completion."""
+    path = root / "kobest" / "COPA" / "test.tsv"
+    path.write_bytes(
+        "ID\tsentence\tquestion\t1\t2\tAnswer\r\n1\t비가 왔다.\t결과\t젖었다. \t말랐다.\t1\r\n".encode()
+    )
+    task = task_of("COPA")
+    job = jobs.choice(task, items.load(task, root), Bigram(["땅이 젖었다."]), render)
+    (line,) = job.lines([0])
+    assert line["characters"] == [5, 4]
 
 
 def test_columns_go_by_name(root: Path) -> None:
