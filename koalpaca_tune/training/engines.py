@@ -49,7 +49,8 @@ class Prepared:
         plan: what the planner says of memory and time; None on the CPU and for the plain engine.
         longest: tokens of the longest document.
         flop_per_token: of a step, what must be computed whoever computes it.
-        peak: the card's FLOP/s by its datasheet; None on the CPU.
+        peak: the card's FLOP/s in bfloat16 by its datasheet; None on the CPU.
+        compute: as in the recipe.
     """
 
     fast: bool
@@ -59,6 +60,7 @@ class Prepared:
     longest: int
     flop_per_token: float = 0.0
     peak: float | None = None
+    compute: str = "auto"
 
     def mfu(self, tokens_per_second: float) -> float | None:
         """Model FLOPs utilisation (Chowdhery et al. 2022): useful FLOP/s over the peak; None on the CPU."""
@@ -80,6 +82,7 @@ class Prepared:
         return {
             "kind": self.name,
             "reason": self.reason,
+            "compute": self.compute,
             "choice": None if self.choice is None else asdict(self.choice),
             "predicted": predicted,
         }
@@ -90,8 +93,9 @@ class Prepared:
             return f"plain ({self.reason})" if self.reason else "plain"
         choice = self.choice
         graphs = ", CUDA graphs" if choice.graphs else ""
+        narrow = ", products of the base in 8 bits" if self.compute == "fp8" else ""
         line = (
-            f"fast: micro-steps of {choice.micro_tokens:,} tokens, recompute {choice.recompute}, "
+            f"fast{narrow}: micro-steps of {choice.micro_tokens:,} tokens, recompute {choice.recompute}, "
             f"{choice.cached_blocks} blocks dequantised{graphs}"
         )
         if self.plan is not None:
@@ -148,7 +152,7 @@ def prepare(
     if engine.memory_budget is not None:
         _limit(engine.memory_budget)
     plan = planner.choose(job, card, budget, work.fixed(engine))
-    return Prepared(True, "", plan.choice, plan, longest, useful, card.peak)
+    return Prepared(True, "", plan.choice, plan, longest, useful, card.peak, engine.compute)
 
 
 def build(

@@ -19,6 +19,7 @@ from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.kernels import plain
 from koalpaca_tune.planner import lengths, shape, work
 from koalpaca_tune.planner.card import CARDS
+from koalpaca_tune.planner.choice import Choice
 from koalpaca_tune.planner.choose import Plan, choose
 from koalpaca_tune.records import Conversation
 from koalpaca_tune.runs.train import Ready
@@ -85,6 +86,14 @@ def test_every_key_is_shown_to_take_effect() -> None:
     assert set(EFFECTS) == set(Engine.model_fields)
     named = {key.partition(".")[2] for key in {*other["CHANGES"], *other["ELSEWHERE"]} if key.startswith("engine.")}
     assert named == set(EFFECTS), "what the plain engine takes is shown there, the rest here"
+
+
+def test_a_run_says_that_the_products_of_its_base_are_in_8_bits() -> None:
+    choice = Choice(8192, "none", 28, False)
+    for compute, said in (("fp8", True), ("auto", False)):
+        prepared = engines.Prepared(True, "", choice, None, 2048, compute=compute)
+        assert ("8 bits" in prepared.words()) == said
+        assert prepared.as_dict()["compute"] == compute
 
 
 @pytest.fixture(scope="module")
