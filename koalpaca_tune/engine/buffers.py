@@ -10,10 +10,7 @@ each, forward and backward, instead of three passes over wide tensors (' is the 
 copies of A and B stay in float32; in the buffer they are rounded to the type of the product, as autocast
 would round them.
 
-In 8 bits (e4m3, Micikevicius et al. 2022) x and g have a scale for each row, W one power of two for all of it, so
-that both of its layouts hold the same numbers and the backward product is the forward one's transpose. A
-matrix that learns in steps of 1e-4 would not survive three bits of mantissa: in the folded product LoRA's numbers
-are sums of two (`kernels.plain.split`), and take three times their columns.
+In 8 bits: `narrow`.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from koalpaca_tune.engine.members import Factors, Members
+from koalpaca_tune.engine.members import Members
 from koalpaca_tune.kernels.fp8 import Scaled
 from koalpaca_tune.kernels.nf4 import Packed
 
@@ -152,108 +149,3 @@ class Folded:
         if back is not None and not folded:
             found.addmm_(back, self.a)
         return found
-
-
-class Narrow:
-    """W in e4m3, once for each of the two products: an 8-bit product reads both of its sides along K."""
-
-    def __init__(self, members: Members, kernels: Kernels, spare: int) -> None:
-        """`spare`: columns of a folded product beyond K and N; 0: LoRA is a product of its own."""
-
-        def zeros(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-            return torch.zeros(rows, columns, dtype=dtype, device=members.device)
-
-        self._kernels = kernels
-        self._dtype = members.dtype
-        self._outputs, self._inputs, self._spare = members.outputs, members.inputs, spare
-        self._rows = zeros(members.outputs, members.inputs + spare, torch.float8_e4m3fn)
-        self._columns = zeros(members.inputs, members.outputs + spare, torch.float8_e4m3fn)
-        # the product wants a scale for each of its columns
-        self._rows_scale = zeros(1, members.outputs, torch.float32)
-        self._columns_scale = zeros(1, members.inputs, torch.float32)
-        self._members: Members | None = None
-        self._factors: Factors | None = None
-        self._has_rows = self._has_columns = False
-        self.a = zeros(members.rank, members.inputs, members.dtype)
-        self.b = zeros(members.outputs, members.rank, members.dtype)
-
-    def load(self, members: Members, *, whole: bool = False) -> None:
-        """See `Buffer`: each of the two layouts is decoded when a product first reads it."""
-        self._members = members
-        self._has_rows = self._has_columns = False
-        if whole:
-            self._decode_rows()
-            self._decode_columns()
-        self.load_lora(members)
-
-    def load_lora(self, members: Members) -> None:
-        """See `Buffer`."""
-        members.write_lora(self.a, self.b)
-        if self._spare and members.factors is not None:
-            factors = self._factors = members.factors
-            self._kernels.split(self.b, None, factors.b, self._rows[:, self._inputs :], left=False)
-            self._kernels.split(self.a.t(), None, factors.a, self._columns[:, self._outputs :], left=False)
-
-    def forward(
-        self, x: Operand, projected: Tensor | None, bias: Tensor | None, into: Tensor | None, out: Tensor | None
-    ) -> Tensor:
-        """See `Buffer`; x has room for a folded product, or not."""
-        assert out is None
-        assert x.narrow is not None
-        if not self._has_rows:
-            self._decode_rows()
-        read, weight, rest = x.narrow.first(self._inputs), self._rows[:, : self._inputs], projected
-        if projected is not None and self._room(x.narrow, self._inputs):
-            assert self._factors is not None
-            self._fold(projected, self._factors.projected, x.narrow, self._inputs)
-            read, weight, rest = x.narrow, self._rows, None
-        result: Tensor = self._kernels.scaled_mm(read, weight, self._rows_scale, bias, self._dtype)
-        if into is not None:
-            result = into.add_(result)
-        return result if rest is None else result.addmm_(rest, self.b.t())
-
-    def backward(self, grad: Operand, back: Tensor | None, out: Tensor | None) -> Tensor:
-        """See `Buffer`; the gradient has room for a folded product, or not."""
-        assert out is None
-        assert grad.narrow is not None
-        if not self._has_columns:
-            self._decode_columns()
-        read, weight, rest = grad.narrow.first(self._outputs), self._columns[:, : self._outputs], back
-        if back is not None and self._room(grad.narrow, self._outputs):
-            assert self._factors is not None
-            self._fold(back, self._factors.back, grad.narrow, self._outputs)
-            read, weight, rest = grad.narrow, self._columns, None
-        found: Tensor = self._kernels.scaled_mm(read, weight, self._columns_scale, None, self._dtype)
-        return found if rest is None else found.addmm_(rest, self.a)
-
-    def _room(self, narrow: Scaled, width: int) -> bool:
-        return self._spare > 0 and narrow.data.shape[1] == width + self._spare
-
-    def _fold(self, numbers: Tensor, factor: Tensor, narrow: Scaled, width: int) -> None:
-        self._kernels.split(numbers, narrow.scale, factor, narrow.data[:, width:], left=True)
-
-    def _decode_rows(self) -> None:
-        assert self._members is not None
-        scale, at = self._members.scale, 0
-        for one in self._members.members:
-            place = self._rows[at : at + one.outputs, : self._inputs]
-            if isinstance(one.weight, Packed):
-                self._kernels.dequantize(one.weight, place, 1.0 / scale)
-            else:
-                place.copy_(one.weight * (1.0 / scale))
-            at += one.outputs
-        self._rows_scale.fill_(scale)
-        self._has_rows = True
-
-    def _decode_columns(self) -> None:
-        assert self._members is not None
-        scale, at = self._members.scale, 0
-        for one in self._members.members:
-            place = self._columns[:, at : at + one.outputs]
-            if isinstance(one.weight, Packed):
-                self._kernels.dequantize_columns(one.weight, place, 1.0 / scale)
-            else:
-                place.copy_(one.weight.t() * (1.0 / scale))
-            at += one.outputs
-        self._columns_scale.fill_(scale)
-        self._has_columns = True

@@ -1,6 +1,6 @@
 """Frozen linears with LoRA that read the same input, forward and backward, and the gradients of A and B.
 
-How base and LoRA become matrix products is their buffer's (`buffers`).
+How base and LoRA become matrix products is their buffer's (`buffers`, `narrow`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from koalpaca_tune.engine.buffers import Buffer, Folded, Kernels, Narrow, Operand
+from koalpaca_tune.engine.buffers import Buffer, Folded, Kernels, Operand
 from koalpaca_tune.engine.members import Members
+from koalpaca_tune.engine.narrow import Narrow
 from koalpaca_tune.kernels import fp8
 from koalpaca_tune.kernels.fp8 import Scaled
 

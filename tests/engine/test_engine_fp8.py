@@ -15,9 +15,10 @@ from torch import Tensor
 
 from koalpaca_tune.engine.balance import Balance
 from koalpaca_tune.engine.block import Block
-from koalpaca_tune.engine.buffers import Narrow, Operand
+from koalpaca_tune.engine.buffers import Operand
 from koalpaca_tune.engine.linear import Group
 from koalpaca_tune.engine.members import Lora, Member
+from koalpaca_tune.engine.narrow import Narrow
 from koalpaca_tune.engine.objective import EngineObjective
 from koalpaca_tune.kernels import plain
 from koalpaca_tune.kernels.fp8 import Scaled
