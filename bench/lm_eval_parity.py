@@ -4,7 +4,7 @@
     python bench/lm_eval_parity.py ../shared/data --all
     python bench/lm_eval_parity.py ../shared/data --shots 5 --show       examples in front, by the rule of Shots
 
-Needs lm-eval 0.4.13 (`pip install -c constraints.txt lm-eval==0.4.13 scikit-learn`), which is not among the extras.
+Needs lm-eval 0.4.13, which is not among the extras: `bash bench/lm_eval_venv.sh` makes an environment with it.
 
 lm-eval's side is its own: YAML, prompt code, `simple_evaluate` and HFLM in float32 on the CPU, batches of 8. Only
 the rows come from elsewhere, since the set is on the Hub: a `custom_dataset` with the columns of skt/kobest_v1,
@@ -39,8 +39,12 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import datasets
-import lm_eval
+try:
+    import datasets
+    import lm_eval
+except ModuleNotFoundError as missing:
+    sys.exit(f"there is no {missing.name} here. Run bash bench/lm_eval_venv.sh, and this with the python it names.")
+
 import measure
 import numpy as np
 import pandas as pd
@@ -392,6 +396,8 @@ def main() -> int:
     parser.add_argument("--bases", nargs="+", choices=("embedded", "llama"), default=("embedded", "llama"))
     parser.add_argument("--show", action="store_true", help="print the first text of each task there")
     given = parser.parse_args()
+    if not (given.data_root / "kobest").is_dir():
+        parser.error(f"there is no folder {given.data_root / 'kobest'}: give the one that holds kobest/.")
     torch.set_num_threads(1)
     # every task says that it cannot load the metric f1 from the Hub; for choices it never calls it
     logging.disable(logging.ERROR)
