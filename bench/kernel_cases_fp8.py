@@ -155,25 +155,29 @@ def decodings(make: Maker, rows: int, width: int) -> list[Case]:
     size = rows * width * 3 // 2 + rows * width // 64
     shape = f"{rows} x {width} nf4, nested, e4m3"
 
-    def one(name: str, *shape_out: int) -> Case:
+    def one(name: str, key: Tensor | None, *shape_out: int) -> Case:
         # among the other members of a group
         count = shape_out[1]
         out = place(make, shape_out[0], count + 128).data[:, :count]
 
         def call(kernels: ModuleType) -> tuple[Tensor, ...]:
-            return (getattr(kernels, name)(packed, out, factor),)
+            return (getattr(kernels, name)(packed, out, factor, key),)
 
         def check() -> float:
             wanted = getattr(plain, name)(
-                packed, torch.empty(shape_out, dtype=out.dtype, device=out.device), factor
+                packed, torch.empty(shape_out, dtype=out.dtype, device=out.device), factor, key
             )
             (found,) = call(fused)
             # the interpreter cuts bfloat16 off, so on the CPU they are only near
             return error(found, wanted) if make.device == "cpu" else different(found, wanted)
 
-        return Case(name, shape, (), call, size, check, True)
+        by_chance = "" if key is None else ", by chance"
+        return Case(name, shape + by_chance, (), call, size, check, True)
 
-    return [one("dequantize", rows, width), one("dequantize_columns", width, rows)]
+    # the interpreter would draw for other numbers
+    keys = (None,) if make.device == "cpu" else (None, torch.tensor([2**40 + 5], device=make.device))
+    both = ("dequantize", rows, width), ("dequantize_columns", width, rows)
+    return [one(name, key, *size_out) for key in keys for name, *size_out in both]
 
 
 def products(make: Maker, width: int) -> list[Case]:

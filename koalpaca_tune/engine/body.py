@@ -12,6 +12,7 @@ from torch import Tensor
 from koalpaca_tune.engine.balance import Balance
 from koalpaca_tune.engine.block import Block, Pass, Weights
 from koalpaca_tune.engine.offload import Shelf
+from koalpaca_tune.engine.redraw import Redraw
 from koalpaca_tune.planner.choice import Recompute
 
 
@@ -35,6 +36,7 @@ class Body:
         room: spare columns of the residual's gradient.
         shelf: host memory for the inputs of blocks, with recompute "offload".
         balance: of LoRA folded into products in 8 bits, else None.
+        redraw: of weights rounded to 8 bits by chance, else None.
     """
 
     blocks: Sequence[Block]
@@ -44,6 +46,7 @@ class Body:
     room: int
     shelf: Shelf
     balance: Balance | None
+    redraw: Redraw | None
 
     def forward(self, ids: Tensor, step: Pass, *, grad: bool) -> tuple[Tensor, Tape]:
         """The residual stream [T, H] after the last block, before the last norm.

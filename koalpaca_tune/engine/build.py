@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -21,6 +22,7 @@ from koalpaca_tune.engine.llama import LlamaBlock
 from koalpaca_tune.engine.members import Lora, Member
 from koalpaca_tune.engine.neox import NeoxBlock
 from koalpaca_tune.engine.offload import Shelf
+from koalpaca_tune.engine.redraw import Redraw
 from koalpaca_tune.kernels import plain
 from koalpaca_tune.kernels.nf4 import Packed
 from koalpaca_tune.models.architectures import Architecture
@@ -64,8 +66,19 @@ class Builder:
         names: str,
         fold: bool,
         narrow: bool = False,
+        seed: int | None = None,
     ) -> None:
-        """Reads the model; `names`: of the kernels (auto, triton, torch); `narrow`: the base's products in e4m3."""
+        """Reads the model.
+
+        Args:
+            model: with its adapter.
+            architecture: of the base.
+            dtype: of the products.
+            names: of the kernels (auto, triton, torch).
+            fold: whether LoRA is part of the base's products.
+            narrow: the base's products in e4m3.
+            seed: of rounding their weights by chance; None: to the nearest.
+        """
         self.causal = causal(model)
         self.body: Any = getattr(self.causal, architecture.body)
         self.config = self.causal.config
@@ -74,6 +87,7 @@ class Builder:
         self.kernels = kernels(names, self.device)
         self.fold = fold
         self.narrow = narrow
+        self.seed = seed
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.gradients = Gradients(parameters)
         self._grads = {id(p): view for p, view in zip(parameters, self.gradients.views, strict=True)}
@@ -84,6 +98,9 @@ class Builder:
         of: Callable[[Any], Block] = self._neox if self.config.model_type == "gpt_neox" else self._llama
         blocks = [of(layer) for layer in self.body.layers]
         balance = self._balance([group for block in blocks for group in block.groups if group.spare])
+        redraw: Redraw | None = None
+        if self.narrow and self.seed is not None:
+            redraw = Redraw([group for block in blocks for group in block.groups], self.seed)
         for block in blocks[len(blocks) - cached_blocks :] if cached_blocks else ():
             for group in block.groups:
                 group.buffer = group.new_buffer()
@@ -91,7 +108,14 @@ class Builder:
         room = max(group.room for block in blocks for group in block.groups)
         embedding = self.causal.get_input_embeddings().weight.detach()
         weights = Weights(blocks[0], shared=cached_blocks < len(blocks))
-        return Body(blocks, embedding, weights, recompute, room, Shelf(self.device), balance), self._head()
+        body = Body(blocks, embedding, weights, recompute, room, Shelf(self.device), balance, redraw)
+        return body, self._head()
+
+    def wide(self) -> Body:
+        """The same blocks with products in the type of the quantization, none of which keeps its weights."""
+        other = copy.copy(self)
+        other.narrow, other._groups = False, 0
+        return other.make(recompute="none", cached_blocks=0)[0]
 
     def _balance(self, groups: Sequence[Group]) -> Balance | None:
         """Gives each group of a folded product in 8 bits its factors."""

@@ -72,6 +72,7 @@ class Members:
         rank: R, the sum of their ranks; 0 without LoRA.
         device: of the weights.
         factors: of a folded product in e4m3, else None.
+        draw: int64 [1], the key of rounding to e4m3 by chance (`redraw`); None: to the nearest.
     """
 
     members: tuple[Member, ...]
@@ -82,9 +83,11 @@ class Members:
     rank: int = field(init=False)
     device: torch.device = field(init=False)
     factors: Factors | None = field(init=False)
+    draw: Tensor | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.factors = None
+        self.draw = None
         self.inputs = self.members[0].inputs
         self.outputs = sum(one.outputs for one in self.members)
         rank = sum(one.lora.a.shape[0] for one in self.members if one.lora)

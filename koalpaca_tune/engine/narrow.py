@@ -50,13 +50,13 @@ class Layout:
         """Unless it has been done."""
         if self._decoded:
             return
-        scale, at = self._members.scale, 0
+        scale, draw, at = self._members.scale, self._members.draw, 0
         decode = self._kernels.dequantize_columns if self._transposed else self._kernels.dequantize
-        for one in self._members.members:
+        for number, one in enumerate(self._members.members):
             here = slice(at, at + one.outputs)
             place = self._numbers[:, here] if self._transposed else self._numbers[here, : self._width]
             if isinstance(one.weight, Packed):
-                decode(one.weight, place, 1.0 / scale)
+                decode(one.weight, place, 1.0 / scale, draw, number)
             else:
                 weight = one.weight.t() if self._transposed else one.weight
                 place.copy_(weight * (1.0 / scale))

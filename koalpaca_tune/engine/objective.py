@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from koalpaca_tune.config import recipe
 from koalpaca_tune.engine.block import Pass
-from koalpaca_tune.engine.body import Tape
+from koalpaca_tune.engine.body import Body, Tape
 from koalpaca_tune.engine.build import Builder
 from koalpaca_tune.engine.graphs import Captured, Graphs, Inputs
 from koalpaca_tune.kernels import attention
@@ -63,6 +63,7 @@ class EngineObjective(nn.Module):
         self._device = builder.device
         self.gradients = builder.gradients
         self._body, self._head = builder.make(recompute=choice.recompute, cached_blocks=choice.cached_blocks)
+        self._wide: Body | None = None
         self._cos, self._sin = builder.tables(longest)
         self._multiple = 64 if self._device.type == "cuda" else 1
         graphed = choice.graphs and self._device.type == "cuda" and capturable(engine, choice.recompute)
@@ -82,6 +83,17 @@ class EngineObjective(nn.Module):
         groups += [[]] * (count - len(groups))
         return [(self._micro([documents[n] for n in group]),) for group in groups]
 
+    def train(self, mode: bool = True) -> EngineObjective:
+        """Losses outside of training are in the type of the quantization, in which an adapter is used."""
+        super().train(mode)
+        self._wide = self._builder.wide() if self._builder.narrow and not mode else None
+        return self
+
+    def begin(self, step: int) -> None:
+        """Before the first micro-step of a step (from 0): weights that are rounded by chance are drawn anew."""
+        if self._body.redraw is not None:
+            self._body.redraw.at(step)
+
     def forward(self, micro: Micro) -> Tensor:
         """Summed negative log-likelihood in nats of one micro-step, a float32 scalar; dropout in training mode."""
         if torch.is_grad_enabled():
@@ -94,7 +106,7 @@ class EngineObjective(nn.Module):
     def residual(self, micro: Micro) -> Tensor:
         """The residual stream [T, H] after the last block, without dropout."""
         step = self._pass(micro.positions, micro.documents, self._backend(micro.documents), None)
-        return self._body.forward(micro.ids, step, grad=False)[0]
+        return (self._wide or self._body).forward(micro.ids, step, grad=False)[0]
 
     def run(self, micro: Micro) -> tuple[Tensor, Tensor, Tape | Captured]:
         """Summed loss, its gradient at the residual of the learned rows [n, H], and what `unwind` needs."""

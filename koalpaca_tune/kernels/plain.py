@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from koalpaca_tune.kernels import chance
 from koalpaca_tune.kernels.fp8 import LARGEST, Scaled
 from koalpaca_tune.kernels.nf4 import Packed
 
@@ -275,20 +276,25 @@ def dropout(x: Tensor, out: Tensor, seed: Tensor, salt: int, probability: float)
     return torch.mul(x, kept, out=out).mul_(1.0 / (1.0 - probability))
 
 
-def dequantize(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
+def dequantize(
+    packed: Packed, out: Tensor, factor: float = 1.0, key: Tensor | None = None, salt: int = 0
+) -> Tensor:
     """Writes a 4-bit weight into `out` [N, K], whose rows may stand apart, in its type; returns `out`.
 
-    The values are those of bitsandbytes' own matrix products, bit for bit, times `factor`. In e4m3 none may then
-    be beyond 448.
+    The values are those of bitsandbytes' own matrix products, bit for bit, times `factor`; with a key rounded to
+    e4m3 by chance (key, salt: as for `chance.bits`). In e4m3 none may be beyond 448.
     """
-    return out.copy_(_decoded(packed, factor))
+    return out.copy_(_decoded(packed, factor, key, salt))
 
 
-def dequantize_columns(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
+def dequantize_columns(
+    packed: Packed, out: Tensor, factor: float = 1.0, key: Tensor | None = None, salt: int = 0
+) -> Tensor:
     """The transpose of `dequantize`, into `out` [K, N]."""
-    return out.copy_(_decoded(packed, factor).t())
+    return out.copy_(_decoded(packed, factor, key, salt).t())
 
 
-def _decoded(packed: Packed, factor: float) -> Tensor:
+def _decoded(packed: Packed, factor: float, key: Tensor | None, salt: int) -> Tensor:
     value: Tensor = bnb.dequantize_4bit(packed.data, packed.state)
-    return value if factor == 1.0 else value.float() * factor
+    value = value if factor == 1.0 else value.float() * factor
+    return value if key is None else chance.drawn(value.float(), key, salt)

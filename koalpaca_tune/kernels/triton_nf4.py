@@ -7,7 +7,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from koalpaca_tune.kernels import chance
 from koalpaca_tune.kernels.nf4 import Packed
+
+FIRST, SECOND, SALT = (tl.constexpr(one) for one in (chance.FIRST, chance.SECOND, chance.SALT))
 
 WORDS = 512
 """Words of eight weights that a program decodes; with 4 warps four to a thread, a 16-byte store each."""
@@ -31,16 +34,41 @@ def _scale(absmax, absmax_code, absmax_scale, absmax_offset, block, live, nested
 
 
 @triton.jit
-def _store(packed, code, scale, digit, factor, place, live, dtype: tl.constexpr):
+def _mixed(x):
+    x = (x ^ (x >> 16)) * FIRST
+    x = (x ^ (x >> 15)) * SECOND
+    return x ^ (x >> 16)
+
+
+@triton.jit
+def _draws(key, salt, word):
+    """`chance.bits`: eight draws of four bits for each word; nothing without a key."""
+    drawn = word
+    if key is not None:
+        whole = tl.load(key)
+        high = (whole >> 32).to(tl.uint32) + salt.to(tl.uint32) * SALT
+        drawn = _mixed(_mixed(word.to(tl.uint32) ^ whole.to(tl.uint32)) ^ high).to(tl.int32, bitcast=True)
+    return drawn
+
+
+@triton.jit
+def _store(packed, code, scale, digit, factor, place, live, key, draws, dtype: tl.constexpr):
     # of each byte the high half comes first, and the lowest byte of a word
     nibble = (packed >> ((digit // 2) * 8 + 4 - (digit % 2) * 4)) & 15
     value = (tl.load(code + nibble) * scale).to(dtype)
     if factor is not None:
         value = value.to(tl.float32) * factor
+    if key is not None:
+        # `chance.rounded`
+        drawn = (draws >> (digit * 4)) & 15
+        value = value.to(tl.float32)
+        kept = (value.to(tl.int32, bitcast=True) + (drawn << 16) + 32768) & -1048576
+        small = tl.floor(value * 512.0 + (drawn.to(tl.float32) + 0.5) * 0.0625) * 0.001953125
+        value = tl.where(tl.abs(value) < 0.015625, small, kept.to(tl.float32, bitcast=True))
     tl.store(place, value.to(place.dtype.element_ty), mask=live)
 
 
-@triton.jit(do_not_specialize=["words"])
+@triton.jit(do_not_specialize=["words", "salt"])
 def _dequantize(
     data,
     code,
@@ -50,6 +78,8 @@ def _dequantize(
     absmax_offset,
     out,
     factor,
+    key,
+    salt,
     words,
     out_row,
     row_words: tl.constexpr,
@@ -66,10 +96,11 @@ def _dequantize(
     digit = tl.arange(0, 8)[None, :]
     row = word // row_words
     place = out + (row.to(tl.int64) * out_row)[:, None] + ((word % row_words) * 8)[:, None] + digit
-    _store(packed[:, None], code, scale[:, None], digit, factor, place, live[:, None], dtype)
+    draws = _draws(key, salt, word)[:, None]
+    _store(packed[:, None], code, scale[:, None], digit, factor, place, live[:, None], key, draws, dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["salt"])
 def _dequantize_columns(
     data,
     code,
@@ -79,6 +110,8 @@ def _dequantize_columns(
     absmax_offset,
     out,
     factor,
+    key,
+    salt,
     rows,
     out_row,
     row_words: tl.constexpr,
@@ -97,7 +130,8 @@ def _dequantize_columns(
     # neighbours in a thread are rows, which lie side by side in the transpose
     digit = tl.arange(0, 8)[:, None, None]
     place = out + (column[None, :, :] * 8 + digit).to(tl.int64) * out_row + row[None, :, :]
-    _store(packed[None, :, :], code, scale[None, :, :], digit, factor, place, live[None, :, :], dtype)
+    draws = _draws(key, salt, word)[None, :, :]
+    _store(packed[None, :, :], code, scale[None, :, :], digit, factor, place, live[None, :, :], key, draws, dtype)
 
 
 def _scales(packed: Packed, width: int) -> tuple[tuple[Tensor, ...], int]:
@@ -111,7 +145,9 @@ def _scales(packed: Packed, width: int) -> tuple[tuple[Tensor, ...], int]:
     return (state.absmax, nested.code, nested.absmax, state.offset), nested.blocksize
 
 
-def dequantize(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
+def dequantize(
+    packed: Packed, out: Tensor, factor: float = 1.0, key: Tensor | None = None, salt: int = 0
+) -> Tensor:
     """`plain.dequantize`, bit for bit; the blocks of scales do not cross rows.
 
     Raises:
@@ -127,6 +163,8 @@ def dequantize(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
         *scales,
         out,
         None if factor == 1.0 else factor,
+        key,
+        salt,
         words,
         out.stride(0),
         width // 8,
@@ -140,7 +178,9 @@ def dequantize(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
     return out
 
 
-def dequantize_columns(packed: Packed, out: Tensor, factor: float = 1.0) -> Tensor:
+def dequantize_columns(
+    packed: Packed, out: Tensor, factor: float = 1.0, key: Tensor | None = None, salt: int = 0
+) -> Tensor:
     """`plain.dequantize_columns`, bit for bit.
 
     Raises:
@@ -156,6 +196,8 @@ def dequantize_columns(packed: Packed, out: Tensor, factor: float = 1.0) -> Tens
         *scales,
         out,
         None if factor == 1.0 else factor,
+        key,
+        salt,
         rows,
         out.stride(0),
         words,

@@ -171,7 +171,13 @@ def build(
     engine = recipe.engine
     narrow = engine.compute == "fp8"
     builder = Builder(
-        model, architecture, dtype=compute, names=engine.kernels, fold=engine.fold_lora, narrow=narrow
+        model,
+        architecture,
+        dtype=compute,
+        names=engine.kernels,
+        fold=engine.fold_lora,
+        narrow=narrow,
+        seed=recipe.seed,
     )
     # validation may have longer documents than training, but none beyond data.max_length
     longest = max(prepared.longest, recipe.data.max_length)

@@ -237,6 +237,8 @@ class Trainer:
         work = self._ahead.pop(number, None) or self._work(number)
         # thousands of modules, while the card waits; the fast engine reads none of them
         (self.engine if self.prepared.fast else self.objective).train()
+        if self.prepared.fast:
+            self.engine.begin(number)
         # data parallelism averages gradients over ranks; the sum is what is wanted
         weight = (1 if self.prepared.fast else self.accelerator.num_processes) / work.learned
         total = torch.zeros((), device=self.accelerator.device)

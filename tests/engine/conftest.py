@@ -41,7 +41,7 @@ def tuned(tiny_bases: dict[str, str]) -> Callable[..., Tuned]:
 
 @pytest.fixture
 def engine() -> Callable[..., EngineObjective]:
-    """(tuned, recompute=, cached=, fold=, micro_tokens=, dtype=, narrow=) -> the engine on it, in training mode."""
+    """(tuned, recompute=, cached=, fold=, micro_tokens=, dtype=, narrow=, seed=) -> the engine on it, training."""
 
     def make(
         tuned: Tuned,
@@ -52,9 +52,16 @@ def engine() -> Callable[..., EngineObjective]:
         micro_tokens: int = 1000,
         dtype: torch.dtype = torch.float32,
         narrow: bool = False,
+        seed: int | None = None,
     ) -> EngineObjective:
         builder = Builder(
-            tuned.model, tuned.loaded.architecture, dtype=dtype, names="torch", fold=fold, narrow=narrow
+            tuned.model,
+            tuned.loaded.architecture,
+            dtype=dtype,
+            names="torch",
+            fold=fold,
+            narrow=narrow,
+            seed=seed,
         )
         choice = Choice(micro_tokens=micro_tokens, recompute=recompute, cached_blocks=cached, graphs=False)
         return EngineObjective(builder, Engine(), choice, longest=64, pad_id=0)
