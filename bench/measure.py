@@ -25,6 +25,7 @@ PACKAGES = (
     "trl",
     "liger-kernel",
     "unsloth",
+    "flash-attn-4",
 )
 
 

@@ -118,8 +118,10 @@ class Engine(Strict):
     cached_blocks: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Blocks whose weights stay dequantised; null: planned."
     )
-    attention: Literal["auto", "cudnn", "flash", "efficient", "documents"] = Field(
-        "auto", description="Attention kernel; documents: one document at a time, anywhere; auto: the fastest."
+    attention: Literal["auto", "flash4", "cudnn", "flash", "efficient", "documents"] = Field(
+        "auto",
+        description="Attention kernel; flash4: the package flash-attn-4, on Hopper or newer; documents: one "
+        "document at a time, anywhere; auto: the fastest that is there.",
     )
     kernels: Literal["auto", "triton", "torch"] = Field(
         "auto",

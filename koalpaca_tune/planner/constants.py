@@ -60,6 +60,9 @@ WIDE_HEAD = 0.85
 """Attention with heads beyond 128 wide. Measured: 385 against 446 to 462 TFLOP/s (cuDNN, forward and backward)."""
 EQUAL_ATTENTION = 2.1
 """cuDNN over flash on Hopper, equal documents. Measured: 1.8 (head_dim 256) to 2.2 (128)."""
+FLASH4_ATTENTION = 1.55
+"""flash-attn-4 over flash on Hopper. Measured: 1.3 to 1.5 (head_dim 256), 1.5 to 1.75 (128). `auto` is not counted
+on to find it installed."""
 EFFICIENT_ATTENTION = 0.6
 """The memory-efficient kernel, or one document at a time, over flash: a guess."""
 FLASH_HEAD = 192

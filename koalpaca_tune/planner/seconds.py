@@ -85,6 +85,8 @@ def _kernel(work: Work, card: Card, choice: Choice) -> float:
     small = card.capability in ((8, 6), (8, 7), (8, 9), (12, 0)) and head > constants.FLASH_HEAD
     if work.attention in ("efficient", "documents") or (work.attention == "auto" and small):
         return constants.EFFICIENT_ATTENTION * wide
+    if work.attention == "flash4":
+        return constants.FLASH4_ATTENTION * wide
     padded = work.tokens_at_once(choice.micro_tokens) % constants.STREAM_MULTIPLE
     equal = work.equal and not padded and work.engine == "fast"
     if work.attention in ("auto", "cudnn") and equal and card.capability[0] == 9:

@@ -79,7 +79,7 @@ class Work:
     compute_bytes: int = 2
     fold_lora: bool = True
     engine: Literal["fast", "plain"] = "fast"
-    attention: Literal["auto", "cudnn", "flash", "efficient", "documents"] = "auto"
+    attention: Literal["auto", "flash4", "cudnn", "flash", "efficient", "documents"] = "auto"
     fused: bool = True
     cuda: bool = True
     compute: Literal["auto", "fp8"] = "auto"

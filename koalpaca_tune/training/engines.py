@@ -31,7 +31,7 @@ CPU_TOKENS = 2048
 CPU_SHARE = 0.25
 """Of the machine's memory, for weights that stay dequantised."""
 ONLY_CUDA = {
-    "attention": ("cudnn", "flash", "efficient"),
+    "attention": ("flash4", "cudnn", "flash", "efficient"),
     "kernels": ("triton",),
     "graphs": ("always",),
     "compute": ("fp8",),

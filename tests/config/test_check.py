@@ -328,7 +328,7 @@ ENGINES = st.one_of(
             "micro_tokens": st.none() | positive,
             "recompute": st.sampled_from(["auto", "none", "wide", "blocks", "offload"]),
             "cached_blocks": st.none() | st.integers(0, 100),
-            "attention": st.sampled_from(["auto", "cudnn", "flash", "efficient", "documents"]),
+            "attention": st.sampled_from(["auto", "flash4", "cudnn", "flash", "efficient", "documents"]),
             "kernels": st.sampled_from(["auto", "triton", "torch"]),
             "fold_lora": st.booleans(),
             "graphs": st.sampled_from(["auto", "always", "never"]),

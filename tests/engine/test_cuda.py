@@ -37,6 +37,7 @@ from cuda_models import (
 
 from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.kernels import flash4
 from koalpaca_tune.planner import lengths, memory
 from koalpaca_tune.planner.choice import Choice
 from koalpaca_tune.planner.shape import of_config
@@ -72,13 +73,13 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 ATTENTION = {
     name: (packed, {"attention": name})
     for packed in LENGTHS
-    for name in ("auto", "flash", "efficient", "documents", "cudnn")
+    for name in ("auto", "flash4", "flash", "efficient", "documents", "cudnn")
     if (name, packed) != ("cudnn", "mixed")
 }
 GRADIENTS = [
     *[(shape, packed, {"attention": name}) for shape in SIZES for packed, name in (
-        ("mixed", "auto"), ("mixed", "flash"), ("mixed", "efficient"), ("mixed", "documents"),
-        ("equal", "auto"), ("equal", "cudnn"),
+        ("mixed", "auto"), ("mixed", "flash4"), ("mixed", "flash"), ("mixed", "efficient"), ("mixed", "documents"),
+        ("equal", "auto"), ("equal", "flash4"), ("equal", "cudnn"),
     )],
     *[(shape, packed, way) for shape in NARROW for packed, way in WAYS.values()],
 ]  # fmt: skip
@@ -96,6 +97,8 @@ def need(attention: str, head_dim: int) -> None:
     capability = torch.cuda.get_device_capability()
     if attention == "cudnn" and capability[0] != 9:
         pytest.skip("cuDNN's kernel is used on Hopper")
+    if attention == "flash4" and (capability < flash4.CAPABILITY or flash4.missing()):
+        pytest.skip("flash-attn-4 needs Hopper, and is an extra")
     if attention == "flash" and (
         capability < (8, 0) or (head_dim > 192 and capability[0] != 9 and capability != (8, 0))
     ):
@@ -307,6 +310,7 @@ def test_documents_of_a_pack_never_see_each_other(shape: str, attention: str) ->
 
 GRAPHED: dict[str, dict[str, Any]] = {
     "flash": {"attention": "flash"},
+    "flash4": {"attention": "flash4"},
     "flash, cached, wide": {"attention": "flash", "cached": 3, "recompute": "wide"},
     "efficient, one cached, blocks": {"attention": "efficient", "cached": 1, "recompute": "blocks"},
     "cudnn": {"attention": "cudnn"},
@@ -604,7 +608,7 @@ def test_every_value_that_needs_a_card_is_taken_on_one() -> None:
     model = tuned(sizes)
     for key, values in engines.ONLY_CUDA.items():
         for value in values:
-            if (key, value) == ("attention", "cudnn"):
+            if (key, value) == ("attention", "cudnn") or (value == "flash4" and flash4.missing()):
                 continue
             trainer = trainer_of(model, sizes, recipe_of(sizes, engine={"kind": "fast", key: value}))
             micro = trainer.engine.arrange([trainer.train[:4]], grad=True)[0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from koalpaca_tune.kernels import attention
+from koalpaca_tune.kernels import attention, flash4
 
 
 def documents(*lengths: int) -> attention.Documents:
@@ -51,3 +51,10 @@ def test_the_backend_follows_device_and_lengths() -> None:
     assert documents(4, 4).equal
     assert not documents(4, 5).equal
     assert not attention.Documents((), torch.zeros(2, dtype=torch.int32), 8).equal, "unknown to the host"
+
+
+def test_flash4_is_named_and_says_what_it_lacks() -> None:
+    assert "flash4" in attention.BACKENDS
+    assert attention.obstacle("flash4", torch.device("cpu"), torch.bfloat16, 128) == "it needs a CUDA card"
+    missing = flash4.missing()
+    assert missing is None or "koalpaca-tune[flash4]" in missing
