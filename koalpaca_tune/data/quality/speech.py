@@ -133,13 +133,13 @@ _SURE: dict[str, tuple[SpeechLevel, frozenset[str]]] = {
 }
 """Last syllable -> level, when the syllable before it is one of these or ends in ㅆ."""
 
-_CONTRACTED = frozenset("돼봐줘져")
-_ONE_SYLLABLE = frozenset("나해커써꿔와가자")
+_CONTRACTED = frozenset("돼봐줘져둬")
+_ONE_SYLLABLE = frozenset("나해커써꿔와가자마")
 # The last syllables of a sentence that Kiwi found to have a level; all others end in a noun, a particle, a
 # connective or nominal ending (51,703 sentences of chatbot_data, NSMC, KoBEST and kowiki).
 _POSSIBLE = frozenset(
     "다요어까네지죠데해아나야가라냐니워돼봐자려줘와래군대져때파여짜용마당게내싸걸혀쳐써빠넹뻐타켜셔레러오"
-    "닷커펴껴퍼꿔쪄궈든놔세껄"
+    "닷커펴껴퍼꿔쪄궈든놔세껄둬"
 )
 _RIEUL, _BIEUP, _SSANG_SIOT = 8, 17, 20
 
