@@ -13,18 +13,22 @@ class Gradients:
 
     Attributes:
         flat: all of them.
-        anchor: one of the parameters.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         self._parameters = list(parameters)
-        self.anchor = self._parameters[0]
-        first = parameters[0]
-        self.flat = torch.zeros(sum(p.numel() for p in parameters), dtype=first.dtype, device=first.device)
+        sizes = [p.numel() for p in parameters]
+        # frozen adapters have none
+        like = parameters[0] if parameters else torch.empty(0)
+        self.flat = torch.zeros(sum(sizes), dtype=like.dtype, device=like.device)
         self.views: list[Tensor] = [
-            part.view_as(p)
-            for part, p in zip(torch.split(self.flat, [p.numel() for p in parameters]), parameters, strict=True)
+            part.view_as(p) for part, p in zip(torch.split(self.flat, sizes), parameters, strict=False)
         ]
+
+    @property
+    def anchor(self) -> torch.nn.Parameter:
+        """One of the parameters."""
+        return self._parameters[0]
 
     def bind(self) -> None:
         """Puts the views in place, where an optimizer or a caller has removed them; they are zero then."""

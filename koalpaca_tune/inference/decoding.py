@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 import transformers
 from transformers.generation.streamers import BaseStreamer
 
@@ -58,13 +59,56 @@ def settings(vocabulary: Vocabulary, stops: Sequence[int], max_new_tokens: int, 
     )
 
 
-def written(vocabulary: Vocabulary, stops: Sequence[int], produced: Sequence[int]) -> Written:
-    """Cuts produced ids at the first stop id. Padding may follow it; a syllable cut by the limit is left out."""
+def written(
+    vocabulary: Vocabulary, stops: Sequence[int], produced: Sequence[int], until: Sequence[str] = ()
+) -> Written:
+    """Cuts produced ids at the first stop id or text. Padding may follow; a syllable cut by the limit is left out.
+
+    Args:
+        vocabulary: turns ids into text.
+        stops: ids that end an answer.
+        produced: what the model wrote.
+        until: texts that end an answer, and are no part of it.
+    """
     end = next((n for n, token in enumerate(produced) if token in stops), None)
-    text = vocabulary.decode(produced[:end])
+    ids = produced[:end]
+    text = vocabulary.decode(ids)
+    cut = first_of(text, until)
+    if cut is not None:
+        kept = next(n for n in range(len(ids) + 1) if len(vocabulary.decode(ids[:n]).rstrip(HALF)) >= cut)
+        return Written(text[:cut].strip(), True, kept)
     if end is None:
         text = text.rstrip(HALF)
-    return Written(text.strip(), end is not None, len(produced[:end]))
+    return Written(text.strip(), end is not None, len(ids))
+
+
+def first_of(text: str, until: Sequence[str]) -> int | None:
+    """Where the first of some texts begins in a text."""
+    found = [at for at in map(text.find, until) if at >= 0]
+    return min(found) if found else None
+
+
+class StopTexts(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers has no types
+    """Ends each row of a batch once its answer holds one of some texts; the others go on."""
+
+    def __init__(self, vocabulary: Vocabulary, until: Sequence[str], width: int) -> None:
+        """`width`: tokens of the prompts."""
+        self._vocabulary = vocabulary
+        self._until = until
+        self._width = width
+        # a token has at least a byte; the text before a cut may begin in the middle of a syllable
+        self._window = max(len(text.encode()) for text in until) + 8
+        self._done: list[bool] = []
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        """bool [rows]: which are over."""
+        rows = input_ids[:, max(self._width, input_ids.shape[1] - self._window) :].tolist()
+        self._done = self._done or [False] * len(rows)
+        for n, ids in enumerate(rows):
+            if not self._done[n] and first_of(self._vocabulary.decode(ids), self._until) is not None:
+                whole = input_ids[n, self._width :].tolist()
+                self._done[n] = first_of(self._vocabulary.decode(whole), self._until) is not None
+        return torch.tensor(self._done, device=input_ids.device)
 
 
 class Stream(BaseStreamer):  # type: ignore[misc]  # transformers has no types

@@ -6,25 +6,23 @@ same text has the same ids in all three places.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.inference import decoding
+from koalpaca_tune.inference import decoding, scoring
 from koalpaca_tune.inference.decoding import Sampling, Written
+from koalpaca_tune.inference.reference import Reference, batches, inferring
+from koalpaca_tune.inference.scoring import Scorer
 from koalpaca_tune.models import forward
 from koalpaca_tune.models.base import Loaded
 from koalpaca_tune.records import Encoded, Rendered
 from koalpaca_tune.tokens.encode import Encoder
-from koalpaca_tune.tokens.pack import collate
-
-HEAD_ROWS = 1024
-"""Scored positions per call of the output head: bounds the logits at 1024 x vocabulary."""
 
 
 class Score(NamedTuple):
@@ -47,14 +45,27 @@ class TorchLanguageModel:
         loaded: where the base came from and how it was loaded.
         encoder: template and tokenizer.
         batch_tokens: most tokens of a batch, padding included.
+        engine: auto scores by our own blocks where they can compute the model; plain by transformers' modules.
+        peak_memory: bytes held at most while scoring and writing so far: by tensors on a card, else by the process.
     """
 
-    def __init__(self, model: Any, loaded: Loaded, encoder: Encoder, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        loaded: Loaded,
+        encoder: Encoder,
+        batch_tokens: int | None = None,
+        *,
+        engine: Literal["auto", "plain"] = "auto",
+    ) -> None:
         """Wraps a model; `batch_tokens` of None follows the device."""
         self.model = model
         self.loaded = loaded
         self.encoder = encoder
         self.batch_tokens = batch_tokens or (16384 if loaded.device.type == "cuda" else 2048)
+        self.engine = engine
+        self.peak_memory = 0
+        self._made: tuple[tuple[int, bool], Scorer | Reference] | None = None
         self._stops = encoder.vocabulary.stop_ids(encoder.template)
 
     def score(self, requests: Sequence[Rendered]) -> list[Score]:
@@ -69,33 +80,33 @@ class TorchLanguageModel:
             if not one.learned:
                 raise KoalpacaError("score-nothing", "the request marks no token to score.", where=one.origin)
             self._check_length(one, len(one.ids), "")
-        scores = [Score(0.0, 0)] * len(encoded)
-        with self._inferring():
-            for part in batches([len(one.ids) for one in encoded], self.batch_tokens):
-                sums = self._logprobs([encoded[n] for n in part])
-                for n, logprob in zip(part, sums, strict=True):
-                    scores[n] = Score(logprob, encoded[n].learned)
-        return scores
+        with torch.inference_mode(), self._measuring():
+            sums = self._scorer().scores(encoded, self.batch_tokens)
+        return [Score(logprob, one.learned) for logprob, one in zip(sums, encoded, strict=True)]
 
     def write(
         self,
         prompts: Sequence[Rendered],
         max_new_tokens: int,
         *,
+        until: Sequence[str] = (),
         sampling: Sampling | None = None,
         show: Callable[[str], None] | None = None,
     ) -> list[Written]:
-        """Continues each prompt up to a stop token or the limit, in the order given.
+        """Continues each prompt up to a stop token, a stop text or the limit, in the order given.
 
         Args:
             prompts: texts that end where an answer begins.
             max_new_tokens: longest answer, in tokens, the stop token included.
+            until: an answer ends before the first of these texts.
             sampling: None for the likeliest token each time.
             show: gets each answer's text as it is written. With it, or with sampling, prompts go one by one.
 
         Raises:
             KoalpacaError: a prompt that leaves no room for the answer in the base's context (context-too-long).
         """
+        assert all(until), "an empty text ends every answer"
+        assert show is None or not until, "what follows a stop text would be shown"
         encoded = list(self.encoder.encode(prompts))
         for one in encoded:
             self._check_length(one, len(one.ids) + max_new_tokens, f" with {max_new_tokens} new tokens")
@@ -104,17 +115,17 @@ class TorchLanguageModel:
         alone = sampling is not None or show is not None
         groups = ([n] for n in range(len(rooms))) if alone else batches(rooms, self._cache_tokens())
         settings = decoding.settings(self.encoder.vocabulary, self._stops, max_new_tokens, sampling)
-        with self._inferring(), self._only(settings):
+        with inferring(self.model, self.loaded), self._measuring(), self._only(settings):
             for part in groups:
-                produced = self._generate([encoded[n] for n in part], settings, sampling, show)
+                produced = self._generate([encoded[n] for n in part], settings, until, sampling, show)
                 for n, ids in zip(part, produced, strict=True):
-                    answers[n] = decoding.written(self.encoder.vocabulary, self._stops, ids)
+                    answers[n] = decoding.written(self.encoder.vocabulary, self._stops, ids, until)
         return answers
 
     def logits(self, texts: Sequence[Rendered]) -> list[Tensor]:
         """Logits after every token of each text: float32 [tokens, vocabulary], on the CPU."""
         found = []
-        with self._inferring():
+        with inferring(self.model, self.loaded):
             for one in self.encoder.encode(texts):
                 ids = torch.tensor([one.ids], device=self.loaded.device)
                 positions = torch.arange(len(one.ids), device=self.loaded.device)[None]
@@ -138,26 +149,25 @@ class TorchLanguageModel:
         with self.model.disable_adapter():
             yield
 
-    def _logprobs(self, part: Sequence[Encoded]) -> list[float]:
-        batch = collate([[one] for one in part], self.encoder.vocabulary.pad_id)
-        ids, labels, positions = (
-            torch.from_numpy(array).to(self.loaded.device) for array in (batch.ids, batch.labels, batch.positions)
-        )
-        architecture = self.loaded.architecture
-        states, targets, rows = forward.learned(self.model, architecture, ids, labels, positions)
-        sums = torch.zeros(len(part), dtype=torch.float64, device=states.device)
-        for at in range(0, len(targets), HEAD_ROWS):
-            here = slice(at, at + HEAD_ROWS)
-            logits = forward.head(self.model, states[here])
-            losses = functional.cross_entropy(logits, targets[here], reduction="none")
-            sums.index_add_(0, rows[here], -losses.double())
-        values: list[float] = sums.tolist()
-        return values
+    def _scorer(self) -> Scorer | Reference:
+        """What computes the model as it is now: the engine, or transformers."""
+        key = (id(self.model), scoring.adapter_on(self.model))
+        if self._made is None or self._made[0] != key:
+            # of two, one's weights would lie idle
+            self._made = None
+            loaded = self.loaded
+            if self.engine == "plain" or scoring.obstacle_of(self.model, loaded):
+                self._made = (key, Reference(self.model, loaded, self.encoder.vocabulary.pad_id))
+            else:
+                fast = Scorer(self.model, loaded.architecture, loaded.compute_dtype, adapter=key[1])
+                self._made = (key, fast)
+        return self._made[1]
 
     def _generate(
         self,
         part: Sequence[Encoded],
         settings: Any,
+        until: Sequence[str],
         sampling: Sampling | None,
         show: Callable[[str], None] | None,
     ) -> list[list[int]]:
@@ -177,24 +187,26 @@ class TorchLanguageModel:
                 ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=settings,
+                stopping_criteria=[decoding.StopTexts(self.encoder.vocabulary, until, width)] if until else None,
                 streamer=decoding.Stream(self.encoder.vocabulary, self._stops, show) if show else None,
             )
         produced: list[list[int]] = whole[:, width:].tolist()
         return produced
 
     @contextmanager
-    def _inferring(self) -> Iterator[None]:
-        """Eval mode (no dropout; recomputation, which would turn the cache off, is idle), no gradients."""
-        trained = self.model.training
-        self.model.eval()
-        device = self.loaded.device.type
-        half = device == "cuda" and self.loaded.compute_dtype == torch.bfloat16
+    def _measuring(self) -> Iterator[None]:
+        """Keeps account of the most memory; the card's own peak counts from here."""
+        device = self.loaded.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         try:
-            with torch.inference_mode(), torch.autocast(device, dtype=torch.bfloat16, enabled=half):
-                yield
+            yield
         finally:
-            if trained:
-                self.model.train()
+            if device.type == "cuda":
+                held = torch.cuda.max_memory_allocated(device)
+            else:
+                held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+            self.peak_memory = max(self.peak_memory, held)
 
     @contextmanager
     def _only(self, settings: Any) -> Iterator[None]:
@@ -235,21 +247,3 @@ class TorchLanguageModel:
             return min(4 * self.batch_tokens, (1 << 30) // each)
         free, _ = torch.cuda.mem_get_info(self.loaded.device)
         return min(self.batch_tokens, free // 2 // each)
-
-
-def batches(costs: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in groups of similar cost, dearest first, so that memory runs out at the start or never.
-
-    Args:
-        costs: tokens of each item.
-        budget: most tokens of a group, each item counted as the group's dearest; an item dearer than this
-            goes alone.
-    """
-    group: list[int] = []
-    for index in sorted(range(len(costs)), key=lambda n: -costs[n]):
-        if group and costs[group[0]] * (len(group) + 1) > budget:
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group

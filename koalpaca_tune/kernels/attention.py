@@ -101,7 +101,7 @@ def _flash_backward(saved: Saved, grad: Tensor) -> Gradients:
 
 def _flash4(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Saved:
     starts, longest = documents.starts, documents.longest
-    out, lse = flash4.forward(q, k, v, starts, starts, longest, longest)
+    out, lse = flash4.forward(q, k, v, starts, longest)
     return Saved(q, k, v, out, documents, (lse,))
 
 
@@ -115,19 +115,19 @@ CAUSAL = 1
 """custom_mask_type of the memory-efficient kernel: each token sees itself and those before it."""
 
 
-def _shared(x: Tensor, heads: int) -> Tensor:
+def shared(x: Tensor, heads: int) -> Tensor:
     """Key or value heads repeated for the query heads that share them (grouped-query attention)."""
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def _summed(x: Tensor, heads: int) -> Tensor:
-    """The gradient of `_shared`."""
+    """The gradient of `shared`."""
     return x if x.shape[1] == heads else x.view(len(x), heads, -1, x.shape[2]).sum(2)
 
 
 def _efficient(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Saved:
     starts, longest = documents.starts, documents.longest
-    rows = [q[None], _shared(k, q.shape[1])[None], _shared(v, q.shape[1])[None]]
+    rows = [q[None], shared(k, q.shape[1])[None], shared(v, q.shape[1])[None]]
     out, lse, seed, offset, *_ = aten._efficient_attention_forward(
         *rows, None, starts, starts, longest, longest, 0.0, CAUSAL, True
     )
@@ -138,7 +138,7 @@ def _efficient_backward(saved: Saved, grad: Tensor) -> Gradients:
     lse, seed, offset = saved.rest
     heads, kv_heads = saved.q.shape[1], saved.k.shape[1]
     starts, longest = saved.documents.starts, saved.documents.longest
-    rows = [saved.q[None], _shared(saved.k, heads)[None], _shared(saved.v, heads)[None]]
+    rows = [saved.q[None], shared(saved.k, heads)[None], shared(saved.v, heads)[None]]
     q, k, v, _ = aten._efficient_attention_backward(
         grad[None], *rows, None, saved.out[None], starts, starts, longest, longest, lse, 0.0, seed, offset, CAUSAL,
         False,

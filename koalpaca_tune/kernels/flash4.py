@@ -34,27 +34,25 @@ def _interface() -> Any:
     return interface
 
 
-def forward(
-    q: Tensor, k: Tensor, v: Tensor, starts_q: Tensor, starts_k: Tensor, longest_q: int, longest_k: int
-) -> tuple[Tensor, Tensor]:
-    """Causal attention of documents that lie end to end, aligned at their ends where keys are more than queries.
+def forward(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    """Causal attention of documents that lie end to end.
 
     Args:
-        q: bfloat16 or float16 [Tq, heads, D]; rows may stand apart, as in `k` and `v` [Tk, kv heads, D].
-        starts_q, starts_k: int32 [documents + 1].
-        longest_q, longest_k: no document has more.
+        q: bfloat16 or float16 [T, heads, D]; rows may stand apart, as in `k` and `v` [T, kv heads, D].
+        starts: int32 [documents + 1].
+        longest: no document has more.
 
     Returns:
-        [Tq, heads, D] and the logarithms of the sums, float32 [heads, Tq].
+        [T, heads, D] and the logarithms of the sums, float32 [heads, T].
     """
     out, lse, *_ = _interface()._flash_attn_fwd(
         q,
         k,
         v,
-        cu_seqlens_q=starts_q,
-        cu_seqlens_k=starts_k,
-        max_seqlen_q=longest_q,
-        max_seqlen_k=longest_k,
+        cu_seqlens_q=starts,
+        cu_seqlens_k=starts,
+        max_seqlen_q=longest,
+        max_seqlen_k=longest,
         causal=True,
         return_lse=True,
     )
@@ -64,7 +62,7 @@ def forward(
 def backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, lse: Tensor, starts: Tensor, longest: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients at q, k and v, where queries and keys are of the same tokens."""
+    """Gradients at q, k and v, from the gradient at the result."""
     one, two, three, *_ = _interface()._flash_attn_bwd(
         q,
         k,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,22 @@ def tuned(base_folder: Path) -> TorchLanguageModel:
     assert isinstance(model, peft.PeftModel)
     encoder = Encoder(loaded.vocabulary, loaded.vocabulary.template("koalpaca"))
     return TorchLanguageModel(model, loaded, encoder)
+
+
+@pytest.fixture(scope="session")
+def tuned_base(tiny_bases: dict[str, str]) -> Callable[..., TorchLanguageModel]:
+    """(family, four_bit=) -> a tiny base with a random adapter, no norm or bias of which is ones or zeros."""
+
+    def made(family: str, *, four_bit: bool) -> TorchLanguageModel:
+        loaded = base.load(Base(path=tiny_bases[family]), Quantization(load_in_4bit=four_bit))
+        torch.manual_seed(4)
+        for name, parameter in loaded.model.named_parameters():
+            if "norm" in name or name.endswith("bias"):
+                parameter.add_(torch.randn_like(parameter) * 0.1)  # ones and zeros would hide a swapped pair
+        encoder = Encoder(loaded.vocabulary, loaded.vocabulary.template("koalpaca"))
+        return TorchLanguageModel(with_random_adapter(loaded), loaded, encoder)
+
+    return made
 
 
 def save_run(folder: Path, model: Any, loaded: Loaded, quantization: Quantization) -> Path:

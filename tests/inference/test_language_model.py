@@ -11,7 +11,8 @@ import torch
 
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.inference.decoding import Sampling, Stream, written
-from koalpaca_tune.inference.language_model import HEAD_ROWS, TorchLanguageModel, batches
+from koalpaca_tune.inference.language_model import TorchLanguageModel
+from koalpaca_tune.inference.reference import HEAD_ROWS, batches
 from koalpaca_tune.models import forward
 from koalpaca_tune.records import NOT_LEARNED, Conversation, Piece, Rendered, Turn
 from koalpaca_tune.templates.template import content
@@ -132,6 +133,61 @@ def test_stop_tokens_end_answers_and_are_left_out(lm: TorchLanguageModel) -> Non
         assert answer == written(lm.encoder.vocabulary, [0, stop], ids)
         assert answer.stopped == bool({0, stop} & set(ids))
     assert answers[0].tokens == raw[0].index(stop)
+
+
+def test_a_stop_text_ends_an_answer_before_it(lm: TorchLanguageModel) -> None:
+    whole = lm.write(prompts(lm), 24)
+    raw = [produced(lm, prompt, 24) for prompt in prompts(lm)]
+    decode = lm.encoder.vocabulary.decode
+    # two characters from the middle of the first answer; a text that no answer has
+    text = decode(raw[0])
+    until = (text[len(text) // 2 : len(text) // 2 + 2], "\n\n없는 말")
+    answers = lm.write(prompts(lm), 24, until=until)
+    for answer, before, ids in zip(answers, whole, raw, strict=True):
+        here = decode(ids)
+        if until[0] in here:
+            assert answer.text == here[: here.index(until[0])].strip()
+            assert answer.stopped
+            assert answer.tokens < before.tokens
+            assert decode(ids[: answer.tokens]).startswith(here[: here.index(until[0])])
+        else:
+            assert answer == before
+    assert until[0] in text
+    # alone each answer is the same
+    assert [lm.write([prompt], 24, until=until)[0] for prompt in prompts(lm)] == answers
+
+
+def test_a_batch_is_over_when_all_have_met_a_stop_text(
+    lm: TorchLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = [lm.encoder.vocabulary.decode(produced(lm, prompt, 24)) for prompt in prompts(lm)]
+    # the first character of each answer that is no space: all end with their first word
+    until = tuple({text.strip()[0] for text in raw})
+    steps: list[int] = []
+    model = forward.causal(lm.model)
+    original = model.forward
+
+    def counted(*args: object, **kwargs: object) -> object:
+        steps.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    answers = lm.write(prompts(lm), 24, until=until)
+    assert len(steps) < 12
+    assert all(answer.stopped and answer.text == "" for answer in answers)
+
+
+def test_a_stop_text_that_ends_in_the_middle_of_a_token(lm: TorchLanguageModel) -> None:
+    vocabulary = lm.encoder.vocabulary
+    ids = vocabulary.backend.encode(" 서울입니다.\n질문: 부산은?").ids
+    answer = written(vocabulary, [0], ids, ["\n", "질문"])
+    assert answer == written(vocabulary, [0], [*vocabulary.backend.encode(" 서울입니다.").ids, 0])
+    # the first place counts, not the first text
+    assert written(vocabulary, [0], ids, ["부산", "입니다"]).text == "서울"
+    # nothing before it; and a stop token that comes first
+    assert written(vocabulary, [0], ids, [" 서울"]) == ("", True, 0)
+    cut = written(vocabulary, [0], [*ids[:2], 0, *ids[2:]], ["질문"])
+    assert cut == written(vocabulary, [0], [*ids[:2], 0])
 
 
 def test_the_limit_is_not_a_stop(lm: TorchLanguageModel) -> None:
