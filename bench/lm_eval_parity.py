@@ -2,7 +2,7 @@
 
     python bench/lm_eval_parity.py ../shared/data                        100 items a task, 0 shots
     python bench/lm_eval_parity.py ../shared/data --all
-    python bench/lm_eval_parity.py ../shared/data --shots 5 --show       examples in front, by the rule of Shots
+    python bench/lm_eval_parity.py ../shared/data --shots 5 --show       examples as the profile draws them
 
 Needs lm-eval 0.4.13, which is not among the extras: `bash bench/lm_eval_venv.sh` makes an environment with it.
 
@@ -17,9 +17,10 @@ For every choice: the same ids, the same first id of the answer, log-likelihoods
 the same pick, raw and per character, and the same right answer. For every task: the same accuracy, macro-F1 and
 acc_norm. What differs is listed with the item's id, and the exit status is 1.
 
-At N shots our items get examples in front by the rule that `Shots` states: task files cannot say it yet. An item
-longer than the base's context, which our scoring refuses and lm-eval cuts off at the left with a warning, is
-counted and not compared; nor are the metrics of its task. Any other refusal is a difference.
+At N shots the examples are our own: the `lm-eval` profile's rule (evaluation/shots.py) on the training split. An
+item longer than the base's context is cut at the left on both sides, as that profile says; lm-eval keeps one token
+more (nothing is predicted from the last one), so those items are counted and only their texts compared, and the
+metrics of their task are not. A refusal is a difference.
 """
 
 from __future__ import annotations
@@ -30,9 +31,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 # the set would be looked for on the Hub, and with it a metric that is never called
@@ -58,19 +58,22 @@ from tokenizers import processors
 
 from koalpaca_tune.config.recipe import Base, Quantization
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, jobs, metrics, requests, tasks
-from koalpaca_tune.evaluation.items import Item, ItemSet
+from koalpaca_tune.evaluation import items, metrics, tasks
+from koalpaca_tune.evaluation.asking import ChoiceProfile
+from koalpaca_tune.evaluation.choices import Choices
+from koalpaca_tune.evaluation.item import Item
 from koalpaca_tune.evaluation.store import Line
 from koalpaca_tune.evaluation.tasks import Task
 from koalpaca_tune.inference.language_model import TorchLanguageModel
 from koalpaca_tune.models import base as bases
 from koalpaca_tune.models import sources, tokenizer
 from koalpaca_tune.records import Encoded
+from koalpaca_tune.runs.lengths import TokenLengths
 from koalpaca_tune.tokens.encode import Encoder
 
 TOLERANCE = 1e-4
 BATCH = 8
-TOO_LONG = "context-too-long"
+CUT = "cut at the left"
 LISTED = 12
 """Differences of a task that are printed; all are counted."""
 
@@ -127,42 +130,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Side:
-    """One task on one side: its prompts and choices as text, items scored (None: refused), metrics by our names."""
+    """One task on one side: texts asked, items scored (None: refused or cut), metrics by our names."""
 
     texts: list[tuple[str, ...]]
     items: list[Scored | None]
     metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Shots:
-    """Examples in front of a question, as lm-eval 0.4.13 draws and joins them where a task names no fewshot_split.
-
-    They come from the training split. One generator for each task is seeded once, and drawn from once for every
-    item, in the order of the items: the examples of an item depend on how many items came before it. The item
-    itself is not excluded (it is of another split). An example is its question, a space, its right answer; two
-    line ends follow.
-
-    Attributes:
-        pool: the training split, in the order of the file.
-        count: examples in front of an item.
-        seed: the fourth number of lm-eval's --seed, 1234 unless given.
-    """
-
-    pool: Sequence[Item]
-    count: int
-    seed: int = 1234
-
-    def before(self, asked: Sequence[Item]) -> list[Item]:
-        """The items with their examples; our choices carry the space themselves."""
-        draws = Random(self.seed)
-        shown = []
-        for item in asked:
-            drawn = draws.sample(range(len(self.pool)), self.count)
-            examples = (self.pool[n] for n in drawn)
-            text = "".join(f"{one.prompt}{one.choices[one.answer]}\n\n" for one in examples)
-            shown.append(replace(item, prompt=text + item.prompt))
-        return shown
 
 
 def published(name: str, root: Path) -> datasets.DatasetDict:
@@ -252,31 +224,32 @@ def theirs(lm: HFLM, name: str, root: Path, limit: int | None, shots: int) -> Si
 
 
 def ours(lm: TorchLanguageModel, task: Task, asked: Sequence[Item]) -> tuple[Side, dict[str, list[str]]]:
-    """A task through our evaluation, and what it refuses: code -> ids of items."""
-    encoded: list[list[Encoded] | None] = []
-    refused: dict[str, list[str]] = {}
-    room = lm.model.config.max_position_embeddings
-    for item in asked:
-        rows, code = [], ""
+    """A task through our evaluation; and by what befell them, the ids of items that are refused or cut."""
+    profile = task.asked
+    assert isinstance(profile, ChoiceProfile)
+    lengths = TokenLengths(lm.encoder, lm.model.config.max_position_embeddings)
+    work = Choices(task.file, profile, tuple(asked), lm, lm.encoder.render, lengths)  # type: ignore[arg-type]
+    befell: dict[str, list[str]] = {}
+    taken, encoded = [], []
+    for n, item in enumerate(asked):
         try:
-            rows = list(lm.encoder.encode(requests.of_item(task.file, item, lm.encoder.render)))
+            encoded.append(list(lm.encoder.encode(work.texts(n))))
+            taken.append(n)
         except KoalpacaError as error:
-            code = error.problems[0].code
-        if any(len(row.ids) > room for row in rows):
-            code = TOO_LONG
-        if code:
-            refused.setdefault(code, []).append(item.id)
-        encoded.append(None if code else rows)
-    taken = tuple(item for item, rows in zip(asked, encoded, strict=True) if rows is not None)
-    lines = []
-    if taken:
-        lines = jobs.choice(task, ItemSet(taken, ""), lm, lm.encoder.render).lines(range(len(taken)))
-    following = iter(lines)
-    scored = [None if rows is None else _scored(rows, next(following)) for rows in encoded]
+            befell.setdefault(error.problems[0].code, []).append(item.id)
+            encoded.append([])
+    lines = work.lines(taken) if taken else []
+    by_id = {line["id"]: line for line in lines}
+    scored: list[Scored | None] = []
+    for item, rows in zip(asked, encoded, strict=True):
+        line = by_id.get(item.id)
+        if line is not None and "cut_left" in line:
+            befell.setdefault(CUT, []).append(item.id)
+        scored.append(None if line is None or "cut_left" in line else _scored(rows, line))
     # of all items, or they are of others than lm-eval's
-    found = {} if refused else {str(name): metrics.CHOICE[name](lines) for name in task.file.metrics}
-    texts = [tuple(item.prompt + choice for choice in item.choices) for item in asked]
-    return Side(texts, scored, found), refused
+    found = {} if befell else {str(name): metrics.CHOICE[name](lines) for name in task.file.metrics}  # type: ignore[attr-defined]
+    texts = [tuple(request.text for request in work.texts(n)) for n in range(len(asked))]
+    return Side(texts, scored, found), befell
 
 
 def _scored(rows: Sequence[Encoded], line: Line) -> Scored:
@@ -336,7 +309,7 @@ def row(name: str, here: Side, there: Side, found: Sequence[str], refused: dict[
         f"{metric} {value:.4f} / {there.metrics.get(metric, float('nan')):.4f}"
         for metric, value in here.metrics.items()
     )
-    left = "".join(f"; {len(ids)} refused ({code})" for code, ids in refused.items())
+    left = "".join(f"; {len(ids)} not compared ({code})" for code, ids in refused.items())
     largest = f"{max(apart):.1e}" if apart else "-"
     return (
         f"{name:10} {len(both):5} items {len(apart):5} choices {tokens:8} tokens  largest |difference| {largest}  "
@@ -356,22 +329,13 @@ def judge(base: str, label: str, given: argparse.Namespace) -> int:
     total = 0
     for name in given.tasks:
         task = tasks.load_task(tasks.shipped()[f"kobest-{name}"])
+        task = tasks.with_shots(tasks.asked_by(task, "lm-eval", "bench"), given.shots, "bench")
         asked: Sequence[Item] = items.load(task, given.data_root).items[:limit]
-        if given.shots:
-            train = replace(
-                task,
-                file=task.file.model_copy(
-                    update={
-                        "source": task.file.source.model_copy(update={"local": f"kobest/{FOLDERS[name]}/train.tsv"})
-                    }
-                ),
-            )
-            asked = Shots(items.load(train, given.data_root).items, given.shots).before(asked)
         there = theirs(harness, name, given.data_root, limit, given.shots)
         here, refused = ours(lm, task, asked)
         found = differences(asked, here, there)
         for code, ids in refused.items():
-            if code != TOO_LONG or len(ids) == len(asked):
+            if code != CUT or len(ids) == len(asked):
                 found.append(f"{len(ids)} of {len(asked)} items refused: {code}")
         print(row(name, here, there, found, refused), flush=True)
         for line in found[:LISTED]:

@@ -1,20 +1,25 @@
-"""A comparison on the terminal: the table, then the verdict in words."""
+"""A comparison on the terminal: warnings, the table, then the verdict in words; and the gate."""
 
 from __future__ import annotations
 
+import click
 from rich.table import Table
 from rich.text import Text
 
 from koalpaca_tune.cli.show import console
+from koalpaca_tune.evaluation import gate as gates
+from koalpaca_tune.evaluation import words
 from koalpaca_tune.evaluation.compare import Comparison, Row
 
 COLOURS = {"improved": "green", "worse": "red", "no detectable change": "dim"}
 WIDE = 90
-WORDS = {"improved": "나아짐", "worse": "나빠짐", "no detectable change": "확인 안 됨"}
+WARNINGS = 6
+"""Warnings on the terminal; the report has them all."""
 
 
 def show(comparison: Comparison) -> None:
-    """Prints one row for each tested measure, then what it all says."""
+    """Prints warnings, one row for each tested measure, then what it all says."""
+    _warn(comparison)
     columns = ["전", "후", "차이 [95 % 구간]", "p (Holm)", "최소 검출"]
     if console.width < WIDE:
         columns.pop()  # the smallest detectable change is in the report too
@@ -25,7 +30,8 @@ def show(comparison: Comparison) -> None:
     table.add_column("판정", no_wrap=True)
     for row in comparison.rows:
         cells = _cells(row)[: len(columns) + 1]
-        table.add_row(*cells, Text(WORDS[row.verdict], style=COLOURS[row.verdict]))
+        word = "확인 안 됨" if row.verdict == "no detectable change" else words.VERDICTS[row.verdict][0]
+        table.add_row(*cells, Text(word, style=COLOURS[row.verdict]))
     console.print(table)
     said = comparison.said
     console.print()
@@ -34,12 +40,32 @@ def show(comparison: Comparison) -> None:
     console.print(Text(said.english, style="dim"))
 
 
+def gate(comparison: Comparison) -> None:
+    """Prints one line for each significant regression, or that there is none.
+
+    Raises:
+        click.exceptions.Exit: something got worse (status 3).
+    """
+    worse = gates.regressions(comparison)
+    for row in worse:
+        click.echo(gates.line(row), err=True)
+    if worse:
+        raise click.exceptions.Exit(gates.STATUS)
+    click.echo(gates.passed(comparison))
+
+
+def _warn(comparison: Comparison) -> None:
+    for notice in comparison.warnings[:WARNINGS]:
+        console.print(Text(f"⚠ {notice.korean}", style="yellow"))
+    more = len(comparison.warnings) - WARNINGS
+    if more > 0:
+        console.print(Text(f"⚠ 경고 {more}개가 보고서에 더 있습니다 ({more} more in the report).", style="yellow"))
+    if comparison.warnings:
+        console.print()
+
+
 def _cells(row: Row) -> tuple[str, ...]:
-    paired = row.paired
-    scale, places, unit = (100, 1, "%") if row.unit == "share" else (1, 3, "")
-    numbers = [paired.before, paired.after, paired.difference, paired.low, paired.high]
-    before, after = (f"{scale * number:.{places}f}{unit}" for number in numbers[:2])
-    difference, low, high = (f"{scale * number:+.{places}f}" for number in numbers[2:])
-    p = "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
-    detectable = "-" if paired.smallest is None else f"{scale * paired.smallest:.{places}f}"
-    return row.title, before, after, f"{difference} [{low}, {high}]", p, detectable
+    texts = words.row(row)
+    difference = texts["change"].removesuffix("%p")
+    smallest = "-" if row.paired.smallest is None else texts["smallest"].removeprefix("±").removesuffix("%p")
+    return row.title, texts["before"], texts["after"], f"{difference} {texts['interval']}", texts["p"], smallest

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from koalpaca_tune.evaluation import flips, metrics, stats, verdict
+from koalpaca_tune.evaluation import categories, flips, guards, metrics, outcomes, scoring, stats, titles, verdict
+from koalpaca_tune.evaluation.categories import Categories
 from koalpaca_tune.evaluation.flips import Flip
-from koalpaca_tune.evaluation.jobs import MEASURES, column
+from koalpaca_tune.evaluation.guards import Notice
+from koalpaca_tune.evaluation.outcomes import SEED, Outcome, Unit
 from koalpaca_tune.evaluation.pairing import Pair, TaskPair, pair
-from koalpaca_tune.evaluation.stats import ALPHA, Paired
-from koalpaca_tune.evaluation.verdict import Finding, Said, Verdict
-
-SEED = 20240501
-"""Seed of every resampling; each measure adds its own name."""
-
-Unit = Literal["share", "bits"]
-
-BITS = ("검증 답변의 글자당 비트", "Bits per character of the answers")
-TITLES: dict[str, tuple[str, str]] = {
-    "stop_rate": ("스스로 끝맺은 비율", "Answers that end by themselves"),
-    "repetition": ("되풀이", "Repetition"),
-    "hangul_share": ("한글 비율", "Share of Hangul"),
-    "speech_consistency": ("높임 수준의 일관성", "Consistent speech level"),
-    "morpheme_f1": ("기준 답과의 형태소 일치", "Morpheme F1 with the reference"),
-}
-LOWER_IS_BETTER = ("repetition", "bits_per_character")
-YES_NO = ("stop_rate", "speech_consistency")
+from koalpaca_tune.evaluation.power import ALPHA
+from koalpaca_tune.evaluation.scoring import Audit
+from koalpaca_tune.evaluation.stats import Paired
+from koalpaca_tune.evaluation.verdict import Finding, Said, Verdict, verdict_of
 
 
 @dataclass(frozen=True)
@@ -41,12 +28,15 @@ class Row:
     Attributes:
         task, measure: what was measured.
         title, title_en: its names.
-        group: a skill (choice task), or fit to the held-out data.
-        unit: `share` of 0..1, or `bits`.
+        group: a skill (a task of the suite), or fit to the held-out data.
+        unit: `share` of 0..1, `bits`, or `points` of another scale.
         lower_is_better: whether a negative difference is an improvement.
-        paired: before, after, difference, interval, p, smallest detectable change.
+        paired: before, after, difference, interval, p, smallest detectable change, effect.
         p_holm: p adjusted over all rows of the comparison (Holm).
         verdict: by p_holm at 0.05 and the direction.
+        left_out: items left out because a side has no value (undecided, or the judge failed).
+        corpus_before, corpus_after: the measure over the whole corpus where it is no mean over items (chrF, say);
+            it is tested by its mean over items, which `paired` holds.
     """
 
     task: str
@@ -59,6 +49,9 @@ class Row:
     paired: Paired
     p_holm: float
     verdict: Verdict
+    left_out: int = 0
+    corpus_before: float | None = None
+    corpus_after: float | None = None
 
     @property
     def gain(self) -> tuple[float, float, float]:
@@ -69,16 +62,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Side:
-    """A measure that is shown but not tested, so that it does not enter the family."""
+    """A measure beside the tested ones: it does not enter the family, and its p is not adjusted."""
 
+    task: str
+    measure: str
     title: str
     title_en: str
-    before: float
-    after: float
-    difference: float
-    low: float
-    high: float
-    n: int
+    unit: Unit
+    lower_is_better: bool
+    paired: Paired
 
 
 @dataclass(frozen=True)
@@ -89,6 +81,9 @@ class Comparison:
     rows: tuple[Row, ...]
     sides: tuple[Side, ...]
     flips: tuple[Flip, ...]
+    categories: tuple[Categories, ...]
+    audits: tuple[Audit, ...]
+    warnings: tuple[Notice, ...]
     said: Said
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,6 +91,7 @@ class Comparison:
         before, after = self.pair.before, self.pair.after
         return {
             "verdict": asdict(self.said),
+            "warnings": [asdict(warning) for warning in self.warnings],
             "suite": dict(before.suite),
             "alpha": ALPHA,
             "adjustment": "Holm over all rows",
@@ -105,6 +101,8 @@ class Comparison:
             "template": before.template,
             "rows": [asdict(row) for row in self.rows],
             "not_tested": [asdict(side) for side in self.sides],
+            "categories": [asdict(one) for one in self.categories],
+            "scorings": [asdict(audit) | {"depends": audit.depends} for audit in self.audits],
             "flips": [asdict(flip) for flip in self.flips],
         }
 
@@ -119,117 +117,77 @@ def compare(before: Path, after: Path) -> Comparison:
         KoalpacaError: they did not do the same (compare-*), or one is not finished (eval-unfinished).
     """
     both = pair(before, after)
-    tested = [one for task in both.tasks for one in _tested(task)]
-    adjusted = stats.holm([paired.p for *_, paired in tested])
-    rows = tuple(_row(*one, p) for one, p in zip(tested, adjusted, strict=True))
-    findings = [Finding(row.title, row.title_en, row.group, row.verdict) for row in rows]
+    tested: list[tuple[TaskPair, Outcome, Paired]] = []
+    missing: list[tuple[TaskPair, str]] = []
+    for task in both.tasks:
+        for measure in outcomes.tested(task):
+            outcome = outcomes.of(task, measure)
+            if outcome is None:
+                missing.append((task, measure))
+            else:
+                tested.append((task, outcome, outcome.paired()))
+    p = [paired.p for *_, paired in tested]
+    rows = tuple(_row(*one, p_holm) for one, p_holm in zip(tested, stats.holm(p), strict=True))
+    audits = [
+        scoring.of(task, outcome.measure, p, n)
+        for n, (task, outcome, _) in enumerate(tested)
+        if task.before["kind"] == "choice"
+    ]
+    found = tuple(audit for audit in audits if audit is not None)
+    primaries = [(task, outcome) for task, outcome, _ in tested if task.before["kind"] != "generation"]
+    grouped = (categories.of(*one) for one in primaries)
     return Comparison(
         both,
         rows,
-        tuple(_sides(both)),
-        tuple(flips.of(task) for task in both.tasks if task.before["kind"] == "choice"),
-        verdict.say(findings),
+        tuple(_sides(both, tested)),
+        tuple(flips.of(*one) for one in primaries if one[0].before["kind"] != "likelihood"),
+        tuple(one for one in grouped if one is not None),
+        found,
+        tuple(guards.warnings(both, missing, found)),
+        verdict.say([Finding(row.title, row.title_en, row.group, row.verdict) for row in rows]),
     )
 
 
-Tested = tuple[TaskPair, str, tuple[str, str], Paired]
-
-
-def _tested(task: TaskPair) -> list[Tested]:
-    kind = task.before["kind"]
-    if kind == "choice":
-        metric = task.before["primary"]
-        paired = stats.proportions(
-            metrics.right(task.lines_before, metric), metrics.right(task.lines_after, metric)
-        )
-        return [(task, metric, (task.before["title"], task.before["title_en"]), paired)]
-    if kind == "likelihood":
-        nats = column(task.lines_before, "nats"), column(task.lines_after, "nats")
-        bits = column(task.lines_before, "characters") * np.log(2)
-        return [(task, "bits_per_character", BITS, stats.ratios(*nats, bits, _seed(task.name)))]
-    written = [(name, _written(task, name)) for name in MEASURES]
-    return [(task, name, TITLES[name], paired) for name, paired in written if paired is not None]
-
-
-def _written(task: TaskPair, name: str) -> Paired | None:
-    """A measure of written answers, over the questions where both sides have a value."""
-    decided = [
-        (one[name], two[name])
-        for one, two in zip(task.lines_before, task.lines_after, strict=True)
-        if one[name] is not None and two[name] is not None
-    ]
-    if not decided:
-        return None
-    before, after = (np.asarray(side, dtype=np.float64) for side in zip(*decided, strict=True))
-    if name in YES_NO:
-        return stats.proportions(before > 0, after > 0)
-    return stats.means(before, after, _seed(f"{task.name}.{name}"))
-
-
-def _row(task: TaskPair, measure: str, titles: tuple[str, str], paired: Paired, p_holm: float) -> Row:
-    lower = measure in LOWER_IS_BETTER
-    found: Verdict = "no detectable change"
-    if p_holm < ALPHA and paired.difference != 0:
-        found = "improved" if (paired.difference < 0) == lower else "worse"
+def _row(task: TaskPair, outcome: Outcome, paired: Paired, p_holm: float) -> Row:
+    title, title_en = titles.of_row(task.before, outcome.measure)
+    gain = -paired.difference if outcome.lower_is_better else paired.difference
     return Row(
         task=task.name,
-        measure=measure,
-        title=titles[0],
-        title_en=titles[1],
-        group="skill" if task.before["kind"] == "choice" else "fit",
-        unit="bits" if measure == "bits_per_character" else "share",
-        lower_is_better=lower,
+        measure=outcome.measure,
+        title=title,
+        title_en=title_en,
+        group="fit" if titles.is_heldout(task.before) else "skill",
+        unit=outcome.unit,
+        lower_is_better=outcome.lower_is_better,
         paired=paired,
         p_holm=p_holm,
-        verdict=found,
+        verdict=verdict_of(gain, p_holm, ALPHA),
+        left_out=outcome.left_out,
+        corpus_before=outcomes.corpus_value(task, outcome, "before"),
+        corpus_after=outcomes.corpus_value(task, outcome, "after"),
     )
 
 
-def _sides(both: Pair) -> list[Side]:
-    choices = [task for task in both.tasks if task.before["kind"] == "choice"]
-    sides = []
+def _sides(both: Pair, tested: list[tuple[TaskPair, Outcome, Paired]]) -> Iterator[Side]:
+    choices = [(task, outcome) for task, outcome, _ in tested if task.before["kind"] == "choice"]
     if len(choices) > 1:
         right = [
-            np.concatenate([metrics.right(_lines(task, n), task.before["primary"]) for task in choices])
-            for n in (0, 1)
+            np.concatenate([getattr(outcome, side) > 0 for _, outcome in choices]) for side in ("before", "after")
         ]
-        sides.append(_side(("모든 능력의 문항", "All skill items"), stats.proportions(right[0], right[1])))
-    for task in choices:
-        title = (task.before["title"], task.before["title_en"])
-        for metric in task.before["metrics"]:
-            if metric == "macro_f1":
-                sides.append(_macro_f1(task, (f"{title[0]}: 매크로 F1", f"{title[1]}: macro-F1")))
-            elif metric != task.before["primary"]:
-                words = (
-                    ("글자당 정확도", "accuracy per character")
-                    if metric == "accuracy_norm"
-                    else ("정확도", "accuracy")
-                )
-                right = [metrics.right(_lines(task, n), metric) for n in (0, 1)]
-                named = (f"{title[0]}: {words[0]}", f"{title[1]}: {words[1]}")
-                sides.append(_side(named, stats.proportions(right[0], right[1])))
-    return sides
+        names = ("모든 선택형 문항", "All items with choices")
+        yield Side("", "accuracy", *names, "share", False, stats.proportions(*right))
+    for task in both.tasks:
+        for outcome in _beside(task):
+            korean, english = titles.of_measure(outcome.measure)
+            names = (f"{task.before['title']}: {korean}", f"{task.before['title_en']}: {english}")
+            yield Side(task.name, outcome.measure, *names, outcome.unit, outcome.lower_is_better, outcome.paired())
 
 
-def _side(titles: tuple[str, str], paired: Paired) -> Side:
-    return Side(*titles, paired.before, paired.after, paired.difference, paired.low, paired.high, paired.n)
-
-
-def _macro_f1(task: TaskPair, titles: tuple[str, str]) -> Side:
-    gold = metrics.answers(task.lines_before)
-    before, after = metrics.picks(task.lines_before), metrics.picks(task.lines_after)
-    low, high = stats.bootstrap(
-        lambda rows: metrics.macro_f1(gold[rows], after[rows]) - metrics.macro_f1(gold[rows], before[rows]),
-        len(gold),
-        _seed(f"{task.name}.macro_f1"),
-    )
-    one, two = float(metrics.macro_f1(gold, before)), float(metrics.macro_f1(gold, after))
-    return Side(*titles, one, two, two - one, low, high, len(gold))
-
-
-def _lines(task: TaskPair, side: int) -> Sequence[Mapping[str, Any]]:
-    return task.lines_after if side else task.lines_before
-
-
-def _seed(name: str) -> int:
-    return SEED + zlib.crc32(name.encode())
+def _beside(task: TaskPair) -> Iterator[Outcome]:
+    """A task's other metrics, and how its answers look."""
+    kind, tested = task.before["kind"], outcomes.tested(task)
+    others = [name for name in task.before["metrics"] if name not in tested]
+    known = [name for name in others if kind == "answer" or (kind == "choice" and name in metrics.CHOICE)]
+    found = [outcomes.of(task, name) for name in known]
+    found += [outcomes.of_style(task, name) for name in outcomes.style_measures(task)]
+    yield from (outcome for outcome in found if outcome is not None)

@@ -1,172 +1,287 @@
-"""Items: what a task asks, read from shipped JSONL or from the KoBEST files as published."""
+"""Items: what a task asks, with the examples in front, and a digest of all that decides them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from koalpaca_tune import jsonl, patterns
+from koalpaca_tune import patterns
+from koalpaca_tune.data.rows import Row
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation import kobest
-from koalpaca_tune.evaluation.tasks import SCORING, Task
+from koalpaca_tune.evaluation import fields as columns
+from koalpaca_tune.evaluation import rows, sampling, shots, texts
+from koalpaca_tune.evaluation.asking import ChoiceProfile, Prompt, When, written
+from koalpaca_tune.evaluation.fields import Fields
+from koalpaca_tune.evaluation.item import Item
+from koalpaca_tune.evaluation.rows import Place, Rows
+from koalpaca_tune.evaluation.schema import AnswerTask, ChoiceTask, InstructionTask, JudgedTask, TextTask
+from koalpaca_tune.evaluation.tasks import SCORING, Task, examples, scored
 
+__all__ = ["Item", "ItemSet", "load"]
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One question with one right answer.
-
-    Attributes:
-        id: unique in its task.
-        prompt: the question, its pattern filled in.
-        context: material that comes with the question; None in most tasks.
-        choices: the answers as they are scored, at least two.
-        answer: index of the right one.
-        origin: `file:line`.
-        material: the item's own texts, without what the task's patterns say around them.
-    """
-
-    id: str
-    prompt: str
-    context: str | None
-    choices: tuple[str, ...]
-    answer: int
-    origin: str
-    material: tuple[str, ...] = ()
+ROW = "row"
+"""In place of a column, under `id`: the row's number, from 1."""
 
 
 @dataclass(frozen=True)
 class ItemSet:
-    """The items of a task, and a digest of all that decides them: task file, items file, which were taken."""
+    """The items of a task.
+
+    Attributes:
+        items: those that are asked.
+        digest: of all that decides a score: task file, profile, examples, and every item as it is asked.
+        origin, revision: where they are from (see `rows.Rows`).
+        total: items of the split, before any are left out.
+        examples: what the result says of the examples; None without any.
+    """
 
     items: tuple[Item, ...]
     digest: str
+    origin: str = ""
+    revision: str | None = None
+    total: int = 0
+    examples: dict[str, Any] | None = None
 
 
 def load(task: Task, data_root: Path | None) -> ItemSet:
-    """Reads and checks all items of a task.
+    """Reads and checks all items of a task, and chooses those that are asked.
 
     Args:
-        task: what to read.
-        data_root: the folder of local data sets; only tasks with `source.local` need it.
+        task: what to read, and how it is asked.
+        data_root: the folder of local data sets.
 
     Raises:
-        KoalpacaError: a local file without --data-root (data-root), a missing file (file-missing), a row that is
-            not of the task's format, at its line (item-*), a pattern that names an unknown field (task-field).
+        KoalpacaError: data that is neither under --data-root nor on a Hub that answers (data-root, task-data), a
+            missing file (file-missing), a row that is not of the task's columns, at its line (item-*), a pattern
+            that names an unknown field (task-field), examples that would be scored (shots-scored).
     """
-    path = _path(task, data_root)
-    rows = _json_rows(path) if task.file.source.items else kobest.rows(path, str(task.file.source.format))
-    items: list[Item] = []
+    place = scored(task, data_root)
+    found = _read(task, place)
+    whole = tuple(_items(task, found, unique=True, several=place.several))
+    if not whole:
+        raise KoalpacaError("items-none", "there is no item in it.", where=found.origin)
+    told = None
+    if task.shots:
+        shown = examples(task, data_root)
+        pool_rows = _read(task, shown)
+        pool = tuple(_items(task, pool_rows, unique=False, several=shown.several))
+        if pool_rows.revision == found.revision and str(found.revision).startswith("sha256:"):
+            raise shots.same_file(task, pool_rows.origin)
+        whole, told = shots.give(task, whole, pool)
+        told |= {"origin": pool_rows.origin, "revision": pool_rows.revision}
+    chosen = sampling.chosen(task, whole)
+    said = [[item.id, item.prompt, item.context, item.choices, item.answer, item.unconditional] for item in chosen]
+    rest = [
+        [item.category, item.golds, item.instructions, item.turns, item.text, [one.said for one in item.examples]]
+        for item in chosen
+    ]
+    whole_text = json.dumps([SCORING, task.digest, task.profile, task.shots, said, rest], ensure_ascii=False)
+    digest = hashlib.sha256(whole_text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return ItemSet(chosen, digest, found.origin, found.revision, len(whole), told)
+
+
+def _read(task: Task, place: Place) -> Rows:
+    try:
+        found = rows.read(place)
+    except KoalpacaError as error:
+        if place.hub is None:
+            raise
+        local = task.file.source.local
+        way = f"put the files under --data-root ({local})" if local else "copy a task file that reads local files"
+        problem = error.problems[0]
+        raise KoalpacaError(
+            "task-data",
+            f"the items of '{task.name}' are not here, and the Hub gives none: {problem.what}",
+            where=place.name,
+            fix=f"Either {way}, or reach the Hub: {problem.fix or 'check the name and the network.'}",
+        ) from error
+    only = task.file.only
+    if not only:
+        return found
+    for row in found.rows[:1]:
+        for name in only:
+            columns.column(name, row.values, row.origin)
+    return replace(found, rows=tuple(row for row in found.rows if rows.same(row.values, only)))
+
+
+def _items(task: Task, found: Rows, *, unique: bool, several: bool) -> Iterator[Item]:
     seen: dict[str, str] = {}
-    for origin, id, fields, own, answer in rows:
-        if id in seen:
+    build = BUILD[task.file.kind]
+    for number, row in enumerate(found.rows, 1):
+        id = _id(task, row, number, several=several)
+        if unique and id in seen:
             raise KoalpacaError(
-                "item-twice", f"the id '{id}' was seen before, at {seen[id]}.", where=origin, fix="Give another."
+                "item-twice",
+                f"the id '{id}' was seen before, at {seen[id]}.",
+                where=row.origin,
+                fix="Give another.",
             )
-        seen[id] = origin
-        items.append(_item(task, origin, id, fields, own, answer))
-    if not items:
-        raise KoalpacaError("items-none", "there is no item in it.", where=str(path))
-    content = hashlib.sha256(path.read_bytes()).hexdigest()
-    whole = f"{SCORING} {task.digest} {content} {task.every}"
-    return ItemSet(tuple(items[:: task.every]), hashlib.sha256(whole.encode()).hexdigest()[:16])
+        seen[id] = row.origin
+        yield from build(task, row, id, columns.read(task.file.fields, row.values, row.origin))
 
 
-def _path(task: Task, data_root: Path | None) -> Path:
-    if task.file.source.items:
-        return task.folder / task.file.source.items
-    local = str(task.file.source.local)
-    if data_root is None:
+def _id(task: Task, row: Row, number: int, *, several: bool) -> str:
+    names = [task.file.id] if isinstance(task.file.id, str) else task.file.id
+    name, value = (ROW, number) if names[0] == ROW else _first(names, row, number)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise KoalpacaError(
-            "data-root",
-            f"task '{task.name}' reads '{local}', which is not shipped.",
-            where="--data-root",
-            fix=f"Give --data-root, the folder that holds {local.split('/')[0]}/.",
+            "item-shape", f"'{name}' is {value!r}, not an id.", where=row.origin, fix="Give it one."
         )
-    return data_root / local
+    return f"{row.values[rows.CONFIG]}/{value}" if several else str(value)
 
 
-Row = tuple[str, str, Mapping[str, str], Sequence[str], int | str]
-"""(origin, id, fields, the item's own choices or none, answer: an index, or the text of a label)"""
+def _first(names: list[str], row: Row, number: int) -> tuple[str, Any]:
+    for name in names:
+        if name == ROW or name in row.values:
+            return name, number if name == ROW else row.values[name]
+    return columns.column(names, row.values, row.origin)
 
 
-def _json_rows(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    for line, row in jsonl.read(path):
-        origin = f"{path}:{line}"
-        id = row.get("id")
-        if not isinstance(id, str) or not id:
-            raise KoalpacaError("item-shape", f"'id' is {id!r}, not text.", where=origin, fix="Give it an id.")
-        fields = {key: value for key, value in row.items() if isinstance(value, str)}
-        rows.append((origin, id, fields, _own_choices(row, origin), _answer(row, origin)))
-    return rows
-
-
-def _own_choices(row: Mapping[str, Any], origin: str) -> Sequence[str]:
-    own = row.get("choices", row.get("alternatives", []))
-    if not isinstance(own, list) or not all(isinstance(choice, str) and choice for choice in own):
-        raise KoalpacaError("item-shape", "its choices are not a list of texts.", where=origin)
-    if len(set(own)) != len(own):
-        raise KoalpacaError("item-shape", "two of its choices are the same.", where=origin)
-    return own
-
-
-def _answer(row: Mapping[str, Any], origin: str) -> int | str:
-    answer = row.get("answer", row.get("label"))
-    if isinstance(answer, bool) or not isinstance(answer, int | str):
-        raise KoalpacaError(
-            "item-shape",
-            f"its answer is {answer!r}.",
-            where=origin,
-            fix="Give `answer`, an index from 0, or `label`, one of the task's labels.",
-        )
-    return answer
-
-
-def _item(
-    task: Task, origin: str, id: str, fields: Mapping[str, str], own: Sequence[str], answer: int | str
-) -> Item:
-    file = task.file
-    prompt = _fill(task, "prompt", file.prompt, fields, origin)
-    context = None if file.context is None else _fill(task, "context", file.context, fields, origin)
-    if isinstance(file.choices, str):
-        pattern = file.choices
-        choices = tuple(_fill(task, "choices", pattern, {**fields, "choice": choice}, origin) for choice in own)
+def _choice(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
+    file, profile = task.file, task.asked
+    assert isinstance(file, ChoiceTask)
+    assert isinstance(profile, ChoiceProfile)
+    options = columns.options(file.options, fields, row.origin)
+    known = _texts(fields) | columns.of_options(options, profile.listing)
+    item = _asked(task, row, id, fields, known)
+    if isinstance(profile.choices, str):
+        pattern = profile.choices
+        choices = tuple(_fill(task, "choices", pattern, known | one, row.origin) for one in columns.each(options))
     else:
-        choices = tuple(_fill(task, "choices", pattern, fields, origin) for pattern in file.choices)
+        choices = tuple(_fill(task, "choices", pattern, known, row.origin) for pattern in profile.choices)
     if len(choices) < 2:
-        raise KoalpacaError("item-shape", f"it has {len(choices)} choices; two are the least.", where=origin)
-    if isinstance(answer, str):
-        labels = file.labels or []
-        if answer not in labels:
-            raise KoalpacaError(
-                "item-answer",
-                f"the label '{answer}' is none of the task's labels.",
-                where=origin,
-                fix=did_you_mean(answer, labels) or f"List them under labels ({task.places['labels']}).",
-            )
-        answer = labels.index(answer)
+        raise KoalpacaError("item-shape", f"it has {len(choices)} choices; two are the least.", where=row.origin)
+    if len(set(choices)) != len(choices):
+        raise KoalpacaError("item-shape", "two of its choices are the same.", where=row.origin)
+    answer = columns.answer(file.answer, row.values, options, row.origin)
     if not 0 <= answer < len(choices):
         raise KoalpacaError(
-            "item-answer", f"the answer is {answer}, but there are {len(choices)} choices, from 0.", where=origin
+            "item-answer",
+            f"the answer is {answer}, but there are {len(choices)} choices, from 0.",
+            where=row.origin,
         )
-    return Item(id, prompt, context, choices, answer, origin, _material(file.prompt, file.context, fields))
+    alone = profile.unconditional
+    told = None if alone is None else _fill(task, "unconditional", alone, known, row.origin)
+    yield replace(item, choices=choices, answer=answer, unconditional=told)
 
 
-def _material(prompt: str, context: str | None, fields: Mapping[str, str]) -> tuple[str, ...]:
-    named = dict.fromkeys([*patterns.fields(prompt), *patterns.fields(context or "")])
-    return tuple(fields[name] for name in named if fields[name].strip())
+def _answer(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
+    assert isinstance(task.file, AnswerTask)
+    golds = tuple(dict.fromkeys(gold for gold in _list(task.file.golds, fields, row.origin) if gold.strip()))
+    if not golds:
+        raise KoalpacaError("item-answer", "it has no right answer.", where=row.origin)
+    yield replace(_asked(task, row, id, fields, _texts(fields)), golds=golds)
 
 
-def _fill(task: Task, key: str, pattern: str, fields: Mapping[str, str], origin: str) -> str:
+def _instruction(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
+    from koalpaca_tune.instructions import follow
+
+    file = task.file
+    assert isinstance(file, InstructionTask)
+    ids = _list(file.instructions, fields, row.origin)
+    _, arguments = columns.column(file.arguments, row.values, row.origin)
+    follow.read(ids, arguments, row.origin)
+    item = _asked(task, row, id, fields, _texts(fields))
+    yield replace(item, instructions=tuple(zip(ids, arguments, strict=True)))
+
+
+def _judged(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
+    file = task.file
+    assert isinstance(file, JudgedTask)
+    turns = tuple(_list(file.turns, fields, row.origin))[: file.most_turns]
+    if not turns or not all(turn.strip() for turn in turns):
+        raise KoalpacaError("item-shape", "it has no question, or an empty one.", where=row.origin)
+    given = _list(file.references, fields, row.origin, missing=True) if file.references else []
+    references = tuple(one if one.strip() else None for one in given[: len(turns)])
+    references += (None,) * (len(turns) - len(references))
+    item = Item(id, turns[0], None, (), -1, row.origin, turns, _category(task, fields, row.origin))
+    yield replace(item, turns=tuple(zip(turns, references, strict=True)))
+
+
+def _text(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
+    file = task.file
+    assert isinstance(file, TextTask)
+    whole = _fill(task, "text", file.text, _texts(fields), row.origin)
+    category = _category(task, fields, row.origin)
+    for n, (before, text) in enumerate(texts.windows(whole, file.window.characters, file.window.before), 1):
+        yield Item(f"{id}/{n}", before, None, (), -1, row.origin, (text,), category, text=text)
+
+
+BUILD: dict[str, Callable[[Task, Row, str, Fields], Iterator[Item]]] = {
+    "choice": _choice,
+    "answer": _answer,
+    "instruction": _instruction,
+    "judged": _judged,
+    "text": _text,
+}
+"""Kind of task -> a row as items."""
+
+
+def _asked(task: Task, row: Row, id: str, fields: Fields, known: dict[str, str]) -> Item:
+    profile = task.asked
+    pattern = _pattern(task, profile.prompt, known, row.origin)
+    prompt = _fill(task, "prompt", pattern, known, row.origin)
+    context = None if profile.context is None else _fill(task, "context", profile.context, known, row.origin)
+    return Item(
+        id, prompt, context, (), -1, row.origin, _material(task, known, fields), _category(task, fields, row.origin)
+    )
+
+
+def _pattern(task: Task, prompt: Prompt, known: dict[str, str], origin: str) -> str:
+    if not isinstance(prompt, When):
+        return prompt
+    if prompt.field not in known:
+        raise _unknown(task, "prompt", prompt.field, known, origin)
+    return prompt.then if known[prompt.field].strip() else prompt.otherwise
+
+
+def _category(task: Task, fields: Fields, origin: str) -> str | None:
+    if task.file.category is None:
+        return None
+    value = fields.get(task.file.category)
+    if not isinstance(value, str) or not value.strip():
+        raise KoalpacaError("item-shape", f"its category ('{task.file.category}') is not a text.", where=origin)
+    return value.strip()
+
+
+def _texts(fields: Fields) -> dict[str, str]:
+    return {name: value for name, value in fields.items() if isinstance(value, str)}
+
+
+def _list(name: str, fields: Fields, origin: str, *, missing: bool = False) -> list[str]:
+    value = fields.get(name)
+    if value is None and not missing:
+        raise KoalpacaError(
+            "item-shape", f"there is no field '{name}'.", where=origin, fix=did_you_mean(name, sorted(fields))
+        )
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
+def _material(task: Task, known: dict[str, str], fields: Fields) -> tuple[str, ...]:
+    """The item's own texts, without what the patterns say around them."""
+    profile = task.asked
+    named = [
+        name for pattern in [*written(profile.prompt), profile.context or ""] for name in patterns.fields(pattern)
+    ]
+    own = [known[name] for name in dict.fromkeys(named) if isinstance(fields.get(name), str)]
+    return tuple(text for text in own if text.strip())
+
+
+def _fill(task: Task, key: str, pattern: str, known: dict[str, str], origin: str) -> str:
     for name in patterns.fields(pattern):
-        if name not in fields:
-            raise KoalpacaError(
-                "task-field",
-                f"the pattern names '{{{name}}}', which the item at {origin} does not have.",
-                where=task.places[key],
-                fix=did_you_mean(name, sorted(fields)),
-            )
-    return patterns.fill(pattern, fields)
+        if name not in known:
+            raise _unknown(task, key, name, known, origin)
+    return patterns.fill(pattern, known)
+
+
+def _unknown(task: Task, key: str, name: str, known: Sequence[str] | dict[str, str], origin: str) -> KoalpacaError:
+    return KoalpacaError(
+        "task-field",
+        f"the pattern names '{{{name}}}', which the item at {origin} does not have.",
+        where=task.place(key),
+        fix=did_you_mean(name, sorted(known)),
+    )

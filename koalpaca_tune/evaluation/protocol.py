@@ -21,7 +21,7 @@ class Score(Protocol):
 
 
 class Written(Protocol):
-    """What a model wrote, without the prompt and without the token that ended it."""
+    """What a model wrote, without the prompt and without what ended it."""
 
     @property
     def text(self) -> str:
@@ -29,7 +29,7 @@ class Written(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether the model ended it by itself, before the limit."""
+        """Whether the answer ended before the limit: by the model's end token, or at a text of `until`."""
 
     @property
     def tokens(self) -> int:
@@ -42,8 +42,24 @@ class LanguageModel(Protocol):
     def score(self, requests: Sequence[Rendered]) -> Sequence[Score]:
         """Scores the learned span of each request, encoded as in training (boundaries checked)."""
 
-    def write(self, prompts: Sequence[Rendered], max_new_tokens: int) -> Sequence[Written]:
-        """Continues each prompt greedily until a stop token or the limit."""
+    def write(
+        self, prompts: Sequence[Rendered], max_new_tokens: int, *, until: Sequence[str] = ()
+    ) -> Sequence[Written]:
+        """Continues each prompt greedily until a stop token, a text of `until` (left out) or the limit."""
+
+
+class Lengths(Protocol):
+    """A tokenizer, as far as the evaluation needs it: to plan, and to find what does not fit."""
+
+    @property
+    def room(self) -> int | None:
+        """Most tokens of a text that the base reads; None where it does not say."""
+
+    def tokens(self, texts: Sequence[Rendered]) -> Sequence[int]:
+        """How many tokens each text has."""
+
+    def cut(self, text: Rendered, tokens: int) -> Rendered:
+        """The end of a text, of at most so many tokens; its learned span is whole."""
 
 
 Renderer = Callable[[Conversation], Rendered]

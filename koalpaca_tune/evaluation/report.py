@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from koalpaca_tune import html, jsonl, plots
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import words
+from koalpaca_tune.evaluation import flips, titles, words
+from koalpaca_tune.evaluation.categories import Categories
 from koalpaca_tune.evaluation.compare import Comparison, Row
+from koalpaca_tune.evaluation.flips import Changed
+from koalpaca_tune.evaluation.guards import Notice
+from koalpaca_tune.evaluation.outcomes import Unit
+from koalpaca_tune.evaluation.scoring import Audit
 
-LOST_SHOWN = 20
-"""Lost and won items on the page; all of them are in comparison.json."""
+WORST_SHOWN = 20
+"""Regressions of all tasks together on the page; all of them are in comparison.json."""
+SHOWN = 10
+"""Lost and won items of each task on the page."""
+NOTICES_SHOWN = 4
+"""Warnings of one kind that are not folded."""
+TEXT_SHOWN = 500
+"""Characters of a text on the page; of a prompt the last ones, where the question is."""
 
 _COLOURS = {"improved": plots.GOOD, "worse": plots.BAD, "no detectable change": plots.NEUTRAL}
+_GROUPS = (("skill", "능력", "Skills"), ("fit", "검증 데이터에 대한 적합도", "Fit to the held-out data"))
+NARROW = 3.5
+"""Inches of a plot on a phone."""
 
 
 def write(comparison: Comparison, out: Path) -> Path:
@@ -60,45 +74,130 @@ def _view(comparison: Comparison) -> dict[str, Any]:
     """Everything that both pages show, as texts."""
     said = comparison.said
     groups = []
-    for group, title, title_en in (
-        ("skill", "능력", "Skills"),
-        ("fit", "검증 데이터에 대한 적합도", "Fit to the held-out data"),
-    ):
+    for group, title, title_en in _GROUPS:
         rows = [words.row(row) for row in comparison.rows if row.group == group]
         if rows:
-            counts = [(word, sum(row["verdict"] == word for row in rows)) for word, _ in words.VERDICTS.values()]
+            counts = [
+                (word, word_en, sum(row["verdict"] == word for row in rows))
+                for word, word_en in words.VERDICTS.values()
+            ]
             groups.append({"key": group, "title": title, "title_en": title_en, "rows": rows, "counts": counts})
-    suite = comparison.pair.before.suite
+    lost = flips.worst(item for flip in comparison.flips for item in flip.lost)
+    choices = {task.name for task in comparison.pair.tasks if task.before["kind"] == "choice"}
+    units = {row.task: row.unit for row in comparison.rows}
     return {
-        "suite": suite,
+        "suite": comparison.pair.before.suite,
         "overall": said.overall,
         "said": said,
         "groups": groups,
         "tests": len(comparison.rows),
-        "warnings": list(words.warnings(comparison)),
-        "sides": [
+        "corpus": any(row.corpus_before is not None for row in comparison.rows),
+        "notices": _folded(comparison.warnings),
+        "warnings": comparison.warnings,
+        "sides": [words.side(side) for side in comparison.sides],
+        "lost": [_item(item, item.task in choices, units[item.task]) for item in lost[:WORST_SHOWN]],
+        "lost_total": len(lost),
+        "flips": [
             {
-                "title": side.title,
-                "title_en": side.title_en,
-                "before": words.value(side.before, "share"),
-                "after": words.value(side.after, "share"),
-                "change": words.change(side.difference, "share"),
-                "interval": words.interval(side.low, side.high, "share"),
-                "n": side.n,
+                "flip": flip,
+                "lost": [_item(item, flip.task in choices, units[flip.task]) for item in flip.lost[:SHOWN]],
+                "won": [_item(item, flip.task in choices, units[flip.task]) for item in flip.won[:SHOWN]],
             }
-            for side in comparison.sides
+            for flip in comparison.flips
         ],
-        "flips": comparison.flips,
-        "shown": LOST_SHOWN,
+        "categories": [_categories(one) for one in comparison.categories],
+        "audits": [_audit(audit) for audit in comparison.audits],
         "answers": list(_answers(comparison)),
         "tasks": comparison.pair.before.tasks,
         "label_tokens": [
-            (task["title"], ", ".join(f"{label} {count}" for label, count in task["label_tokens"].items()))
-            for task in comparison.pair.before.tasks
-            if task.get("label_tokens")
+            (audit.title, ", ".join(f"{label} {count}" for label, count in audit.label_tokens))
+            for audit in comparison.audits
+            if audit.label_tokens
         ],
         "identities": words.identities(comparison),
         "template": comparison.pair.before.template,
+    }
+
+
+def _folded(notices: Sequence[Notice]) -> list[dict[str, Any]]:
+    """Warnings by kind, in the order in which the kinds come."""
+    kinds: dict[str, list[Notice]] = {}
+    for notice in notices:
+        kinds.setdefault(notice.code, []).append(notice)
+    return [{"shown": found[:NOTICES_SHOWN], "more": found[NOTICES_SHOWN:]} for found in kinds.values()]
+
+
+def _item(item: Changed, choice: bool, unit: Unit) -> dict[str, Any]:
+    """A changed item as texts."""
+    before, after = (words.value(value, unit) for value in (item.value_before, item.value_after))
+    named = ("정답의 확률 몫", "share of the right answer") if choice else ("점수", "score")
+    return {
+        "title": item.title,
+        "category": item.category,
+        "prompt": _tail(item.prompt),
+        "gold": _head(item.gold),
+        "before": _head(item.before),
+        "after": _head(item.after),
+        "value": f"{before} → {after}",
+        "named": named[0],
+        "named_en": named[1],
+        "id": item.id,
+        "good": item.change > 0,
+    }
+
+
+def _head(text: str) -> str:
+    return text.strip() if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN].strip() + " …"
+
+
+def _tail(text: str) -> str:
+    return text.strip() if len(text) <= TEXT_SHOWN else "… " + text[-TEXT_SHOWN:].strip()
+
+
+def _categories(one: Categories) -> dict[str, Any]:
+    rows = [
+        {
+            "name": row.name,
+            "n": row.paired.n,
+            "before": words.value(row.paired.before, one.unit),
+            "after": words.value(row.paired.after, one.unit),
+            "change": words.change(row.paired.difference, one.unit),
+            "interval": words.interval(row.paired.low, row.paired.high, one.unit),
+            "lost": row.paired.lost,
+            "won": row.paired.won,
+            "both_right": row.both_right,
+            "both_wrong": row.both_wrong,
+        }
+        for row in one.rows
+    ]
+    macro = one.macro and {
+        "before": words.value(one.macro.before, one.unit),
+        "after": words.value(one.macro.after, one.unit),
+        "change": words.change(one.macro.difference, one.unit),
+        "interval": words.interval(one.macro.low, one.macro.high, one.unit),
+    }
+    flipped = any(row.both_right is not None for row in one.rows)
+    return {"title": one.title, "title_en": one.title_en, "rows": rows, "macro": macro, "flips": flipped}
+
+
+def _audit(audit: Audit) -> dict[str, Any]:
+    return {
+        "title": audit.title,
+        "title_en": audit.title_en,
+        "depends": audit.depends,
+        "rows": [
+            {
+                "used": way.metric == audit.used,
+                "title": titles.of_measure(way.metric)[0],
+                "title_en": titles.of_measure(way.metric)[1],
+                "before": words.value(way.paired.before, "share"),
+                "after": words.value(way.paired.after, "share"),
+                "change": words.change(way.paired.difference, "share"),
+                "verdict": words.VERDICTS[way.verdict][0],
+                "kind": way.verdict.split()[0],
+            }
+            for way in audit.scorings
+        ],
     }
 
 
@@ -107,36 +206,62 @@ def _answers(comparison: Comparison) -> Iterator[dict[str, Any]]:
         if task.before["kind"] == "generation":
             for before, after in zip(task.lines_before, task.lines_after, strict=True):
                 yield {
-                    "question": before["question"],
-                    "reference": before["reference"],
-                    "before": before["text"],
-                    "after": after["text"],
+                    "question": _tail(before["question"]),
+                    "reference": _head(before["reference"]),
+                    "before": _head(before["text"]),
+                    "after": _head(after["text"]),
                     "marks_before": words.marks(before),
                     "marks_after": words.marks(after),
                 }
 
 
-def _plots(comparison: Comparison) -> dict[str, str]:
-    """SVG by name; only what there is something to show for."""
+def _plots(comparison: Comparison) -> dict[str, dict[str, str]]:
+    """SVG by name and width; only what there is something to show for."""
     drawn = {}
-    for group, title in (("skill", "능력: 정확도의 변화"), ("fit", "검증 데이터: 나아진 정도")):
+    for group, title in (("skill", "능력: 나아진 정도"), ("fit", "검증 데이터: 나아진 정도")):
         rows = [row for row in comparison.rows if row.group == group]
         if rows:
-            axis = "%p, 95% 구간. 0의 오른쪽이 나아진 쪽"
-            if any(row.unit == "bits" for row in rows):
-                axis = "%p (글자당 비트는 처음 값에 대한 %), 95% 구간. 0의 오른쪽이 나아진 쪽"
-            drawn[group] = plots.intervals([_forest(row) for row in rows], title, axis)
+            shares = all(row.unit == "share" for row in rows)
+            axis = "%p, 오른쪽이 나아진 쪽" if shares else "%p (비트와 점수는 처음 값의 %), 오른쪽이 나아진 쪽"
+            drawn[group] = {
+                "wide": plots.intervals([_forest(row, row.title) for row in rows], title, axis),
+                "narrow": plots.intervals(
+                    [_forest(row, _short(row.title)) for row in rows],
+                    title,
+                    "%p" if shares else "%p, %",
+                    width=NARROW,
+                ),
+            }
     if comparison.flips:
-        counts = {flip.title: (len(flip.lost), len(flip.won)) for flip in comparison.flips}
-        names = ("맞다가 틀림", "틀리다가 맞음")
-        drawn["flips"] = plots.diverging(counts, "답이 바뀐 문항", names, "문항")
+        counts = [(len(flip.lost), len(flip.won)) for flip in comparison.flips]
+        labels = _unique([flip.title for flip in comparison.flips])
+        drawn["flips"] = {
+            # a phone has no room beside the labels, and the table follows
+            "wide": plots.diverging(
+                dict(zip(labels, counts, strict=True)), "답이 바뀐 문항", ("나빠짐", "나아짐"), "문항"
+            )
+        }
     return drawn
 
 
-def _forest(row: Row) -> plots.Interval:
-    scale = 100 / (row.paired.before or 1.0) if row.unit == "bits" else 100.0
+def _unique(titles: Sequence[str]) -> list[str]:
+    """The same labels, numbered where one comes again."""
+    seen: dict[str, int] = {}
+    found = []
+    for title in titles:
+        seen[title] = seen.get(title, 0) + 1
+        found.append(title if seen[title] == 1 else f"{title} {seen[title]}")
+    return found
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= 12 else title[:11] + "…"
+
+
+def _forest(row: Row, label: str) -> plots.Interval:
+    scale = 100.0 if row.unit == "share" else 100 / (abs(row.paired.before) or 1.0)
     gain, low, high = (number * scale for number in row.gain)
-    return plots.Interval(row.title, gain, low, high, _COLOURS[row.verdict])
+    return plots.Interval(label, gain, low, high, _COLOURS[row.verdict])
 
 
 def _cell(text: object) -> str:

@@ -4,34 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.items import Item
+from koalpaca_tune.evaluation.asking import ChoiceProfile, Profile
+from koalpaca_tune.evaluation.item import Item
 from koalpaca_tune.evaluation.protocol import Renderer
-from koalpaca_tune.evaluation.tasks import TaskFile
 from koalpaca_tune.records import Conversation, Piece, Rendered, Turn
 
 
-def of_item(task: TaskFile, item: Item, render: Renderer) -> list[Rendered]:
+def of_choices(profile: ChoiceProfile, item: Item, render: Renderer) -> list[Rendered]:
     """One request for each choice; the learned span is what is scored.
 
-    A question goes through the training template, so that what was trained is what is judged; the end token
-    after the answer is cut off, because stopping is measured apart. A completion is plain text.
+    A question goes through the training template, so that what was trained is what is judged, its examples as
+    earlier turns; the end token after the answer is cut off, because stopping is measured apart. A completion is
+    plain text.
     """
-    if task.form == "question":
-        user = Turn("user", item.prompt, item.context)
+    if profile.form == "question":
+        turns = (*_shown(item), Turn("user", item.prompt, item.context))
+        return [_last_answer(render(_with(turns, choice, item.origin))) for choice in item.choices]
+    before = _before(profile, item)
+    if profile.score == "whole":
+        front = [Piece(before, "content")] if before else []
         return [
-            answer_only(render(Conversation((user, Turn("assistant", choice)), origin=item.origin)))
+            Rendered((*front, Piece(item.prompt + choice, "content", learn=True)), item.origin)
             for choice in item.choices
         ]
-    if task.score == "whole":
-        return [
-            Rendered((Piece(item.prompt + choice, "content", learn=True),), item.origin) for choice in item.choices
-        ]
-    prompt = Piece(item.prompt, "content")
+    prompt = Piece(before + item.prompt, "content")
     return [Rendered((prompt, Piece(choice, "content", learn=True)), item.origin) for choice in item.choices]
+
+
+def unconditional(profile: ChoiceProfile, item: Item, render: Renderer) -> list[Rendered]:
+    """One request for each choice, after the prompt without its question; none without such a prompt."""
+    if item.unconditional is None:
+        return []
+    return of_choices(profile, replace(item, prompt=item.unconditional, context=None, examples=()), render)
+
+
+def to_answer(profile: Profile, item: Item, render: Renderer) -> Rendered:
+    """The text after which an answer is written."""
+    if profile.form == "question":
+        turns = (*_shown(item), Turn("user", item.prompt, item.context))
+        return to_continue(render(Conversation(turns, item.origin)))
+    return Rendered((Piece(_before(profile, item) + item.prompt, "content"),), item.origin)
+
+
+def to_continue(rendered: Rendered) -> Rendered:
+    """The same text with nothing to learn: earlier answers in a prompt are read, whatever tokens they came from."""
+    return Rendered(tuple(replace(piece, learn=False) for piece in rendered.pieces), rendered.origin)
+
+
+def of_text(item: Item) -> Rendered:
+    """Running text: the last part is scored, what is in front of it is read."""
+    front = [Piece(item.prompt, "content")] if item.prompt else []
+    return Rendered((*front, Piece(item.text, "content", learn=True)), item.origin)
+
+
+def _shown(item: Item) -> Iterator[Turn]:
+    for one in item.examples:
+        yield Turn("user", one.prompt, one.context)
+        yield Turn("assistant", one.answer)
+
+
+def _with(turns: tuple[Turn, ...], answer: str, origin: str) -> Conversation:
+    return Conversation((*turns, Turn("assistant", answer)), origin)
+
+
+def _before(profile: Profile, item: Item) -> str:
+    return "".join(f"{one.prompt}{one.answer}{profile.separator}" for one in item.examples)
+
+
+def _last_answer(rendered: Rendered) -> Rendered:
+    """As `answer_only`, with the answers of the examples no longer learned."""
+    pieces = list(answer_only(rendered).pieces)
+    at = len(pieces)
+    while at and pieces[at - 1].learn:
+        at -= 1
+    pieces[:at] = [replace(piece, learn=False) for piece in pieces[:at]]
+    return Rendered(tuple(pieces), rendered.origin)
 
 
 def answer_only(rendered: Rendered) -> Rendered:

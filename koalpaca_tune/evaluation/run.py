@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, jobs, requests
-from koalpaca_tune.evaluation.jobs import Job
-from koalpaca_tune.evaluation.protocol import LanguageModel, Progress, Renderer
+from koalpaca_tune.evaluation import fit, jobs, requests
+from koalpaca_tune.evaluation.jobs import Job, JudgeOf, Loaded
+from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Progress, Renderer
 from koalpaca_tune.evaluation.store import RESULT, Line, Store
 from koalpaca_tune.evaluation.tasks import Suite
 from koalpaca_tune.records import Conversation
 
-REQUESTS = 256
-"""Requests given to the model at once; lines are flushed after each lot."""
+CHARACTERS = 200_000
+"""Text given to the model at once: enough to share what begins alike. Lines are flushed after each lot."""
 
 PROMPTS = 32
 """Questions answered at once."""
+
+JUDGED = 8
+"""Conversations that are written and judged before their lines are flushed."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,14 @@ def evaluate(
     folder: Path,
     *,
     identity: Mapping[str, Any],
+    loaded: Loaded | None = None,
     heldout: Sequence[Conversation] = (),
     data_root: Path | None = None,
     max_new_tokens: int = 96,
     heldout_limit: int = 60,
+    lengths: Lengths | None = None,
+    judge: JudgeOf | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
     """Judges a model on a suite, and on held-out conversations when given.
@@ -96,17 +103,34 @@ def evaluate(
         folder: where lines and result go; lines that are there already, of the same model and task, are kept.
         identity: what tells this model from others, JSON values. `base` and `base_*` must be equal for two
             evaluations to be compared; the rest (adapter, dtype, quantization, ...) may differ and is shown.
+        loaded: the suite's items, where they were read before.
         heldout: conversations that were not learned; duplicates are asked once.
         data_root: folder of data sets that are not shipped.
-        max_new_tokens: longest written answer.
+        max_new_tokens: longest written answer to a held-out question.
         heldout_limit: how many held-out questions are answered, the first by id; all are scored.
+        lengths: the tokenizer; with it, items too long for the base are found before the model is asked, or cut
+            where their profile says so.
+        judge: gives the judge of a judged task.
+        facts: task -> what its result also says.
         progress: called as lines are done.
 
     Raises:
-        KoalpacaError: unreadable items, another model's folder (eval-identity), a template that does not fit the
-            tokenizer (from the model), a score that is not finite (eval-not-finite).
+        KoalpacaError: unreadable items, another model's folder (eval-identity), a judged task without a judge
+            (judge-none), items too long for the base (eval-too-long), a template that does not fit the tokenizer
+            (from the model), a score that is not finite (eval-not-finite).
     """
-    work = _jobs(suite, model, render, heldout, data_root, max_new_tokens, heldout_limit)
+    work = jobs.of(
+        jobs.load(suite, data_root) if loaded is None else loaded,
+        heldout,
+        model,
+        render,
+        max_new_tokens=max_new_tokens,
+        heldout_limit=heldout_limit,
+        lengths=lengths,
+        judge=judge,
+    )
+    if lengths is not None:
+        fit.check(work, lengths)
     template = requests.template_digest(render)
     store = Store(folder, identity, template)
     (folder / RESULT).unlink(missing_ok=True)
@@ -115,46 +139,48 @@ def evaluate(
             _complete(job, store, progress)
     store.keep({job.name: job.digest for job in work})
     told = {"name": suite.name, "version": suite.version, "title": suite.title, "title_en": suite.title_en}
-    result = Result(folder, told, dict(identity), template, tuple(_summary(job, store) for job in work))
+    result = Result(
+        folder, told, dict(identity), template, tuple(_summary(job, store, facts or {}) for job in work)
+    )
     jsonl.write_json(folder / RESULT, result.as_dict())
     return result
-
-
-def _jobs(
-    suite: Suite,
-    model: LanguageModel,
-    render: Renderer,
-    heldout: Sequence[Conversation],
-    data_root: Path | None,
-    max_new_tokens: int,
-    heldout_limit: int,
-) -> list[Job]:
-    work = [jobs.choice(task, items.load(task, data_root), model, render) for task in suite.tasks]
-    by_id = {conversation.id: conversation for conversation in heldout}
-    ordered = [by_id[id] for id in sorted(by_id)]
-    for conversation in ordered:
-        requests.question_of(conversation)
-    if ordered:
-        work.append(jobs.likelihood(ordered, model, render))
-    if ordered[:heldout_limit]:
-        work.append(jobs.generation(ordered[:heldout_limit], model, render, max_new_tokens))
-    return work
 
 
 def _complete(job: Job, store: Store, progress: Progress) -> None:
     done = store.done(job.name, job.digest)
     todo = [n for n, id in enumerate(job.ids) if id not in done]
-    size = PROMPTS if job.kind == "generation" else max(1, REQUESTS // job.requests)
     total = len(job.ids)
+    head = {"task": job.name, "hash": job.digest}
     progress(job.title, total - len(todo), total)
-    for start in range(0, len(todo), size):
-        part = todo[start : start + size]
-        head = {"task": job.name, "hash": job.digest}
+    if job.mend is not None:
+        again = [n for n, id in enumerate(job.ids) if "error" in done.get(id, {})]
+        for start in range(0, len(again), JUDGED):
+            part = again[start : start + JUDGED]
+            store.add(head | line for line in job.mend(part, [done[job.ids[n]] for n in part]))
+    finished = total - len(todo)
+    for part in _lots(job, todo):
         store.add(head | line for line in job.lines(part))
-        progress(job.title, total - len(todo) + start + len(part), total)
+        finished += len(part)
+        progress(job.title, finished, total)
 
 
-def _summary(job: Job, store: Store) -> dict[str, Any]:
+def _lots(job: Job, todo: Sequence[int]) -> Iterator[list[int]]:
+    """Positions in lots: so many that write, so much text where answers are only scored."""
+    most = JUDGED if job.mend is not None else PROMPTS if job.writes else len(todo)
+    lot: list[int] = []
+    characters = 0
+    for n in todo:
+        length = 0 if job.writes else sum(len(piece.text) for text in job.texts(n) for piece in text.pieces)
+        if lot and (len(lot) == most or characters + length > CHARACTERS):
+            yield lot
+            lot, characters = [], 0
+        lot.append(n)
+        characters += length
+    if lot:
+        yield lot
+
+
+def _summary(job: Job, store: Store, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "name": job.name,
         "title": job.title,
@@ -164,6 +190,7 @@ def _summary(job: Job, store: Store) -> dict[str, Any]:
         "hash": job.digest,
         "items": len(job.ids),
         **job.about,
+        **facts.get(job.name, {}),
         **job.summary(lines_of(job.ids, store.done(job.name, job.digest))),
     }
 

@@ -1,28 +1,31 @@
 """Paired statistics: before and after are the same items, so the difference of each item is what varies.
 
-Sources: McNemar (1947), exact form; Agresti and Min (2005) for intervals of paired proportions; Efron (1979)
-and Koehn (2004) for the paired bootstrap; Fisher (1935) for sign flips; Holm (1979); Connor (1987) for the
-power of McNemar's test.
+Sources: McNemar (1947), exact form; Tango (1998) for the interval of paired proportions; Cohen (1988) and Clopper
+and Pearson (1934) for g; Efron (1979), Hall (1988) and Koehn (2004) for the paired bootstrap; Fisher (1935) for
+sign flips; Hedges and Olkin (1985) for the standardised mean difference; Holm (1979).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from koalpaca_tune.evaluation import classes, resampling
+from koalpaca_tune.evaluation.power import ALPHA, smallest_change
+from koalpaca_tune.evaluation.resampling import RESAMPLES, Estimate, sign_flip
+
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-ALPHA = 0.05
-POWER = 0.80
-RESAMPLES = 10_000
 _Z_ALPHA = 1.959963984540054
 _Z_POWER = 0.8416212335729143
-_CELLS = 4_000_000
+
+COHEN_G, COHEN_DZ, DIFFERENCE = "Cohen's g", "Cohen's dz", "difference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,9 @@ class Paired:
         n: pairs.
         lost, won: pairs that went from right to wrong, from wrong to right; None for measures that are not yes/no.
         test: the name of the test.
+        effect, effect_low, effect_high: size of the effect with its 95 % interval; None when it cannot be told.
+        effect_name: Cohen's g (share of the changed items that went to the better, less a half), Cohen's dz (mean
+            difference over the standard deviation of the differences) or the difference itself.
     """
 
     before: float
@@ -50,27 +56,67 @@ class Paired:
     lost: int | None
     won: int | None
     test: str
+    effect: float | None = None
+    effect_low: float | None = None
+    effect_high: float | None = None
+    effect_name: str = ""
+
+    @property
+    def odds_ratio(self) -> float | None:
+        """Won over lost, the odds ratio of matched pairs; None where nothing was lost or it is not yes/no."""
+        return self.won / self.lost if self.won is not None and self.lost else None
 
 
 def proportions(before: Bools, after: Bools) -> Paired:
-    """Yes/no outcomes: McNemar's exact test, Agresti and Min's interval.
+    """Yes/no outcomes: McNemar's exact test, Tango's interval, Cohen's g.
 
     The smallest detectable change assumes the share of changed items (at least the change itself) that was
     seen here.
     """
     n = len(before)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    low, high = agresti_min(lost, won, n)
+    low, high = score_interval(lost, won, n)
     one, two = float(before.mean()), float(after.mean())
-    smallest = smallest_proportion((lost + won) / n, n)
+    effect = cohen_g(lost, won)
     return Paired(
-        one, two, (won - lost) / n, low, high, mcnemar(lost, won), smallest, n, lost, won, "McNemar (exact)"
+        one,
+        two,
+        (won - lost) / n,
+        low,
+        high,
+        mcnemar(lost, won),
+        smallest_proportion((lost + won) / n, n),
+        n,
+        lost,
+        won,
+        "McNemar (exact)",
+        *_known(effect),
+        effect_name=COHEN_G,
     )
 
 
 def means(before: Floats, after: Floats, seed: int, *, resamples: int = RESAMPLES) -> Paired:
-    """Measured values: sign-flip permutation test, percentile interval of the paired bootstrap."""
-    return _values(before, after, float(len(before)), seed, resamples)
+    """Measured values: sign flips and the studentised paired bootstrap.
+
+    p is the larger of the two. Sign flips alone are exact where before and after could be swapped, but find too
+    much where nothing changed on average and rare large gains stand against common small losses.
+    """
+    estimate = resampling.mean(after - before, seed, resamples=resamples)
+    return _values(before, after, float(len(before)), estimate, seed, resamples)
+
+
+def stratified(
+    before: Floats, after: Floats, strata: Sequence[Ints], seed: int, *, resamples: int = RESAMPLES
+) -> Paired:
+    """The mean over categories of the categories' means; items are resampled within their category."""
+    share = np.empty(len(before))
+    for rows in strata:
+        share[rows] = 1 / len(rows) / len(strata)
+    estimate = resampling.stratified(after - before, strata, seed, resamples=resamples)
+    paired = _values(before * share, after * share, 1.0, estimate, seed, resamples)
+    return replace(
+        paired, effect=estimate.value, effect_low=estimate.low, effect_high=estimate.high, effect_name=DIFFERENCE
+    )
 
 
 def ratios(before: Floats, after: Floats, weights: Floats, seed: int, *, resamples: int = RESAMPLES) -> Paired:
@@ -78,38 +124,62 @@ def ratios(before: Floats, after: Floats, weights: Floats, seed: int, *, resampl
 
     The weights belong to the items, the same before and after. The bootstrap resamples items with their weights.
     """
-    low, high = bootstrap(
-        lambda rows: (after - before)[rows].sum(-1) / weights[rows].sum(-1), len(before), seed, resamples=resamples
+    estimate = resampling.ratio(after - before, weights, seed, resamples=resamples)
+    return _values(before, after, float(weights.sum()), estimate, seed, resamples)
+
+
+def macro_f1(gold: Ints, before: Ints, after: Ints, seed: int, *, resamples: int = RESAMPLES) -> Paired:
+    """Macro-F1 of picks: before and after are swapped per item (test), items are drawn again (interval).
+
+    Args:
+        gold, before, after: class indices, shape [items].
+    """
+    table = classes.counts(gold, before, after)
+    estimate = classes.bootstrap(table, seed, resamples=resamples)
+    one, two = classes.macro_f1s(table)
+    return Paired(
+        one,
+        two,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        classes.permutation(table, seed, resamples=resamples),
+        (_Z_ALPHA + _Z_POWER) * estimate.error or None,
+        len(gold),
+        None,
+        None,
+        "swap permutation",
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        DIFFERENCE,
     )
-    return _values(before, after, float(weights.sum()), seed, resamples, interval=(low, high))
 
 
 def _values(
-    before: Floats,
-    after: Floats,
-    denominator: float,
-    seed: int,
-    resamples: int,
-    interval: tuple[float, float] | None = None,
+    before: Floats, after: Floats, denominator: float, estimate: Estimate, seed: int, resamples: int
 ) -> Paired:
     difference = after - before
-    n = len(difference)
-    if interval is None:
-        interval = bootstrap(lambda rows: difference[rows].mean(-1), n, seed, resamples=resamples)
-    spread = float(difference.std(ddof=1)) if n > 1 else 0.0
-    smallest = (_Z_ALPHA + _Z_POWER) * spread * math.sqrt(n) / denominator if spread > 0 else None
+    effect = cohen_dz(difference)
     return Paired(
         float(before.sum() / denominator),
         float(after.sum() / denominator),
-        float(difference.sum() / denominator),
-        *interval,
-        sign_flip(difference, seed, resamples=resamples),
-        smallest,
-        n,
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        max(estimate.p, sign_flip(difference, seed, resamples=resamples)),
+        (_Z_ALPHA + _Z_POWER) * estimate.error or None,
+        len(difference),
         None,
         None,
-        "sign-flip permutation",
+        "sign-flip permutation and studentised bootstrap",
+        *_known(effect),
+        effect_name=COHEN_DZ,
     )
+
+
+def _known(effect: tuple[float, float, float] | None) -> tuple[float | None, float | None, float | None]:
+    return effect or (None, None, None)
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -119,62 +189,63 @@ def mcnemar(lost: int, won: int) -> float:
     return float(binomtest(won, lost + won, 0.5).pvalue) if lost + won else 1.0
 
 
-def agresti_min(lost: int, won: int, n: int) -> tuple[float, float]:
-    """95 % interval of (won - lost) / n: Wald's with half an item added to each cell.
+def score_interval(lost: int, won: int, n: int) -> tuple[float, float]:
+    """95 % interval of (won - lost) / n: the differences that Tango's score test (1998) does not reject.
 
-    Unlike bootstrap and Wald it does not shrink to a point when no item changed.
+    Unlike bootstrap and Wald it does not shrink to a point when no item changed, and unlike Agresti and Min's it
+    keeps its coverage when nearly all changes go one way.
     """
-    total = n + 2
-    centre = (won - lost) / total
-    variance = (won + lost + 1) - (won - lost) ** 2 / total
-    half = _Z_ALPHA * math.sqrt(variance) / total
-    return max(-1.0, centre - half), min(1.0, centre + half)
+
+    def score(change: float) -> float:
+        # the share that is lost, at its likeliest where the difference is `change`
+        b = (2 * n - won + lost) * change - lost - won
+        c = -lost * change * (1 - change)
+        share = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+        variance = n * (2 * share + change * (1 - change))
+        return (won - lost - n * change) / math.sqrt(max(variance, 1e-300))
+
+    seen = (won - lost) / n
+    return _bound(score, -1.0, seen, _Z_ALPHA), _bound(score, seen, 1.0, -_Z_ALPHA)
 
 
-def bootstrap(
-    statistic: Callable[[NDArray[np.int64]], Floats], n: int, seed: int, *, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-    """95 % percentile interval of a statistic of items drawn with replacement.
+def _bound(score: Callable[[float], float], low: float, high: float, level: float) -> float:
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if score(middle) > level else (low, middle)
+    return (low + high) / 2
 
-    Args:
-        statistic: index array [resamples, n] -> values [resamples].
-        n: how many items.
-        seed: same seed, same interval.
-        resamples: how many draws.
+
+def cohen_g(lost: int, won: int) -> tuple[float, float, float] | None:
+    """Share of the changed items that went to the better, less a half, with its exact 95 % interval.
+
+    Cohen (1988, chapter 5) calls .05 small, .15 medium, .25 large. Clopper and Pearson's interval leaves out 0
+    where McNemar's exact test says p < 0.05, and only there. None when no item changed.
     """
-    random = np.random.default_rng(seed)
-    step = max(1, _CELLS // max(n, 1))
-    values = [
-        statistic(random.integers(0, n, size=(min(step, resamples - done), n)))
-        for done in range(0, resamples, step)
-    ]
-    low, high = np.quantile(np.concatenate(values), [ALPHA / 2, 1 - ALPHA / 2])
-    return float(low), float(high)
+    from scipy.stats import beta
+
+    changed = lost + won
+    if not changed:
+        return None
+    low = float(beta.ppf(ALPHA / 2, won, lost + 1)) if won else 0.0
+    high = float(beta.ppf(1 - ALPHA / 2, won + 1, lost)) if lost else 1.0
+    return won / changed - 0.5, low - 0.5, high - 0.5
 
 
-def sign_flip(difference: Floats, seed: int, *, resamples: int = RESAMPLES) -> float:
-    """Two-sided p-value of a mean difference of zero: under it, each difference could have had the other sign.
+def cohen_dz(difference: Floats) -> tuple[float, float, float] | None:
+    """Mean difference over the standard deviation of the differences (Cohen 1988), with a 95 % interval.
 
-    All 2^n sign patterns when they are no more than `resamples`, else that many at random, the seen one
-    counted among them (Phipson and Smyth 2010), so that p is never 0.
+    The interval has the large-sample variance 1/n + d^2 / 2n (Hedges and Olkin 1985) and Student's t. None when all
+    differences are equal.
     """
+    from scipy.stats import t
+
     n = len(difference)
-    seen = abs(float(difference.sum()))
-    slack = 1e-9 * float(np.abs(difference).sum())
-    if seen <= slack:
-        return 1.0
-    if 2**n <= resamples:
-        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
-        return float((np.abs(signs @ difference) >= seen - slack).mean())
-    random = np.random.default_rng(seed)
-    step = max(1, _CELLS // n)
-    extreme = 0
-    for done in range(0, resamples, step):
-        rows = min(step, resamples - done)
-        # 2 * (sum of a random half) - total is the sum with random signs
-        kept = random.integers(0, 2, size=(rows, n), dtype=np.int8) @ difference
-        extreme += int((np.abs(2 * kept - difference.sum()) >= seen - slack).sum())
-    return (1 + extreme) / (1 + resamples)
+    spread = float(difference.std(ddof=1)) if n > 1 else 0.0
+    if spread <= 1e-12 * float(np.abs(difference).max(initial=0.0)):
+        return None
+    effect = float(difference.mean()) / spread
+    half = float(t.ppf(1 - ALPHA / 2, n - 1)) * math.sqrt(1 / n + effect**2 / (2 * n))
+    return effect, effect - half, effect + half
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -189,19 +260,9 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def smallest_proportion(changed: float, n: int) -> float | None:
-    """The change of a proportion that McNemar's test would find with 80 % power at alpha 0.05.
+    """The change of a proportion that McNemar's exact test finds with 80 % power at alpha 0.05.
 
-    Connor's approximation, n d^2 = (z_a sqrt(c) + z_b sqrt(c - d^2))^2, solved for the change d, where c is the
-    share of items that change at all: the share seen, or d itself when that is more. Never below six items, the
-    fewest with which the exact test can speak. None when even n items of n would not do.
+    `changed` is the share of items that change at all: the share seen, or the change itself when that is more. None
+    when even n items of n would not do.
     """
-    from scipy.optimize import brentq
-
-    def excess(d: float) -> float:
-        c = max(changed, d)
-        return n * d * d - (_Z_ALPHA * math.sqrt(c) + _Z_POWER * math.sqrt(max(c - d * d, 0.0))) ** 2
-
-    if n < 6 or excess(1.0) <= 0:
-        return None
-    found = float(brentq(excess, 1e-9, 1.0))
-    return max(found, 6 / n)
+    return smallest_change(changed, n)

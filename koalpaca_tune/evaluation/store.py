@@ -40,6 +40,7 @@ class Store:
                 fix="Choose another --out, or remove the folder.",
             )
         jsonl.write_json(mark, wanted)
+        self._stored = 0
         self._lines = self._sound()
         self._file: TextIO | None = None
 
@@ -54,6 +55,7 @@ class Store:
         ]
         if whole != text:
             jsonl.write(self.path, rows)
+        self._stored = len(rows)
         return {(row["task"], row["hash"], row["id"]): row for row in rows}
 
     def done(self, task: str, digest: str) -> dict[str, Line]:
@@ -73,13 +75,15 @@ class Store:
         for line in lines:
             self._file.write(jsonl.dumps(line) + "\n")
             self._lines[line["task"], line["hash"], line["id"]] = line
+            self._stored += 1
         self._file.flush()
 
     def keep(self, tasks: Mapping[str, str]) -> None:
         """Rewrites the file to the lines of these tasks (name -> hash): what the result speaks of, and no more."""
         kept = [line for (name, hash, _), line in self._lines.items() if tasks.get(name) == hash]
-        if len(kept) != len(self._lines):
+        if len(kept) != self._stored:
             jsonl.write(self.path, kept)
+            self._stored = len(kept)
             self._lines = {(line["task"], line["hash"], line["id"]): line for line in kept}
 
 

@@ -1,123 +1,59 @@
-"""Tasks and suites: reviewed YAML files with a version. No Python in them, no defaults hidden in code."""
+"""Tasks and suites: reviewed YAML files with a version, and how a run asks them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
-
-from pydantic import Field, model_validator
 
 from koalpaca_tune import patterns, resources
 from koalpaca_tune.config import load as config_load
-from koalpaca_tune.config.check import Strict, check
+from koalpaca_tune.config.check import check
+from koalpaca_tune.config.document import Document
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
+from koalpaca_tune.evaluation.asking import Profile
+from koalpaca_tune.evaluation.rows import Place
+from koalpaca_tune.evaluation.schema import (
+    KINDS,
+    MODELS,
+    AnswerTask,
+    ChoiceTask,
+    Entry,
+    InstructionTask,
+    SuiteFile,
+    TaskFile,
+)
 
-SCORING = 2
+SCORING = 3
 """Version of the way requests are built and scored; part of every task's hash. Raise it when that changes."""
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-Metric = Literal["accuracy", "accuracy_norm", "macro_f1"]
-RowFormat = Literal["kobest-boolq", "kobest-copa", "kobest-wic", "kobest-hellaswag", "kobest-sentineg"]
-
-
-class Source(Strict):
-    """Where the items come from."""
-
-    items: str | None = Field(None, description="JSONL under eval/items (or beside a task file of one's own).")
-    local: str | None = Field(None, description="File under --data-root, not shipped.")
-    format: RowFormat | None = Field(None, description="Row format of a local file.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.items is None) == (self.local is None):
-            raise ValueError("exactly one of items and local says where the items are. | Set one of them.")
-        if (self.local is None) != (self.format is None):
-            raise ValueError("format belongs to local, and local needs it. | Set both, or items alone.")
-        named = Path(self.items or self.local or "")
-        if named.is_absolute() or ".." in named.parts:
-            raise ValueError(f"'{named}' must be a path below its folder. | Leave out '/' at the start and '..'.")
-        return self
-
-
-class TaskFile(Strict):
-    """One kind of question with fixed choices, judged by the likelihood of each choice."""
-
-    name: Name = Field(description="The file's own name.")
-    version: int = Field(ge=1, description="Raised with every change that can change a score.")
-    title: str = Field(min_length=1, description="Korean name for reports.")
-    title_en: str = Field(min_length=1, description="English name for reports.")
-    skill: Name = Field(description="What it measures.")
-    profile: Literal["koalpaca", "lm-eval"] = Field("koalpaca", description="Whose prompt: ours, or as published.")
-    source: Source
-    form: Literal["completion", "question"] = Field(
-        description="completion: plain text. question: a user turn through the training template."
-    )
-    prompt: str = Field(min_length=1, description="Pattern over the item's fields.")
-    context: str | None = Field(None, description="Pattern of the question's context (맥락); form question only.")
-    choices: str | list[str] = Field(
-        description="Patterns of the answers; or one pattern with {choice}, for the item's own choices. In a "
-        "completion the space between prompt and answer belongs to the answer."
-    )
-    labels: list[str] | None = Field(None, description="Values of the items' `label`, in the order of `choices`.")
-    score: Literal["answer", "whole"] = Field(
-        "answer", description="whole: likelihood of prompt and answer together, where a token may join the two."
-    )
-    metrics: list[Metric] = Field(
-        min_length=1, description="The first is the one tested. accuracy_norm: likelihood per character."
-    )
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        own = isinstance(self.choices, str)
-        listed = [self.choices] if isinstance(self.choices, str) else self.choices
-        for pattern in (self.prompt, self.context or "", *listed):
-            patterns.fields(pattern)
-        if own and "choice" not in patterns.fields(listed[0]):
-            raise ValueError("a single pattern under choices must name {choice}. | Or list every choice.")
-        if not own and len(listed) < 2:
-            raise ValueError("there are fewer than two choices. | List them all.")
-        if self.labels is not None and (own or len(self.labels) != len(listed)):
-            raise ValueError("labels and choices must be lists of the same length. | One label for each choice.")
-        if self.form == "question" and self.score == "whole":
-            raise ValueError("score: whole needs form: completion. | A template's answer begins on a token.")
-        if self.form == "completion" and self.context is not None:
-            raise ValueError("context belongs to form: question. | Put it into the prompt.")
-        if self.metrics[0] == "macro_f1":
-            raise ValueError("macro_f1 has no exact test, so it cannot be first. | Put accuracy first.")
-        return self
-
-
-class SuiteFile(Strict):
-    """Tasks that are judged together."""
-
-    name: Name = Field(description="The file's own name.")
-    version: int = Field(ge=1, description="Raised when the list changes.")
-    title: str = Field(min_length=1, description="Korean name for reports.")
-    title_en: str = Field(min_length=1, description="English name for reports.")
-    tasks: list[str] = Field(min_length=1, description="Names of shipped tasks, or .yaml files beside this one.")
-    every: int = Field(1, ge=1, description="1: all items; n: each n-th item, from the first.")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task file that was read and checked.
+    """A task file that was read and checked, and how it is asked.
 
     Attributes:
         file: its contents.
         path: where it lies.
-        every: each n-th item is asked (from the suite).
-        places: `file:line:column: key` of its patterns, for messages about its items.
+        places: `file:line:column: key` of its keys, for messages about its items.
         digest: SHA-256 of the file's text.
+        profile: name of the way to ask; "" where the kind has only one.
+        shots: examples in front of each item.
+        every: each n-th item is asked.
+        sample: at most that many items, chosen by their ids.
+        limit: at most that many, the first.
     """
 
     file: TaskFile
     path: Path
-    every: int = 1
     places: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
+    profile: str = ""
+    shots: int = 0
+    every: int = 1
+    sample: int | None = None
+    limit: int | None = None
 
     @property
     def name(self) -> str:
@@ -130,6 +66,15 @@ class Task:
         shipped = self.path.resolve().is_relative_to(resources.EVAL.resolve())
         return resources.EVAL / "items" if shipped else self.path.parent
 
+    @property
+    def asked(self) -> Profile:
+        """The way to ask."""
+        return profiles(self.file)[self.profile]
+
+    def place(self, key: str) -> str:
+        """Where a key of the chosen profile, or of the file, stands."""
+        return self.places.get(f"{self.profile}.{key}") or self.places.get(key) or str(self.path)
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -140,6 +85,11 @@ class Suite:
     title: str
     title_en: str
     tasks: tuple[Task, ...]
+
+
+def profiles(file: TaskFile) -> Mapping[str, Profile]:
+    """The ways to ask a task, the first by default; none for kinds that have one."""
+    return file.profiles if isinstance(file, ChoiceTask | AnswerTask | InstructionTask) else {}
 
 
 def suite_names() -> list[str]:
@@ -169,30 +119,160 @@ def load_suite(name: str) -> Suite:
     document = config_load.read(path)
     file = check(SuiteFile, document)
     _own_name(file.name, path, document.where(("name",)))
-    if len(set(file.tasks)) != len(file.tasks):
+    names = [entry if isinstance(entry, str) else entry.task for entry in file.tasks]
+    if len(set(names)) != len(names):
         raise KoalpacaError(
             "suite-twice", "a task is listed twice.", where=document.where(("tasks",)), fix="List it once."
         )
-    tasks = tuple(
-        load_task(_task_path(entry, path, document.where(("tasks", n))), file.every)
-        for n, entry in enumerate(file.tasks)
-    )
+    tasks = tuple(_listed(file, n, path, document) for n in range(len(file.tasks)))
     return Suite(file.name, file.version, file.title, file.title_en, tasks)
 
 
-def load_task(path: Path, every: int = 1) -> Task:
-    """One task file.
+def _listed(file: SuiteFile, n: int, path: Path, document: Document) -> Task:
+    given = file.tasks[n]
+    entry = given if isinstance(given, Entry) else Entry(task=given)
+    where = document.where(("tasks", n))
+    task = load_task(_task_path(entry.task, path, where))
+    shots = file.shots if task.file.shots is not None else 0
+    if entry.profile is not None:
+        task = asked_by(task, entry.profile, where)
+    task = replace(task, every=file.every, sample=entry.items or file.items, shots=shots)
+    return with_shots(task, entry.shots, where) if entry.shots is not None else task
+
+
+def load_task(path: Path) -> Task:
+    """One task file, asked by its first profile.
 
     Raises:
         KoalpacaError: every problem of the file at once.
     """
     document = config_load.read(path)
-    file = check(TaskFile, document)
+    file = check(_model(document), document)
     _own_name(file.name, path, document.where(("name",)))
-    keys = ("prompt", "context", "choices", "labels", "metrics", "source")
+    names = list(profiles(file))
+    keys = ("source", "fields", "options", "answer", "golds", "text", "shots")
     places = {key: document.where((key,)) for key in keys}
+    for name in names:
+        for key in type(profiles(file)[name]).model_fields:
+            places[f"{name}.{key}"] = document.where(("profiles", name, key))
     digest = hashlib.sha256(path.read_text(encoding="utf-8-sig").encode()).hexdigest()
-    return Task(file, path, every, places, digest)
+    return Task(file, path, places, digest, names[0] if names else "")
+
+
+def _model(document: Document) -> type[TaskFile]:
+    value = document.value if isinstance(document.value, dict) else {}
+    kind = value.get("kind")
+    if "kind" in value and kind not in MODELS:
+        raise KoalpacaError(
+            "config-value",
+            f"{kind!r} is no kind of task.",
+            where=document.where(("kind",)),
+            fix=did_you_mean(str(kind), KINDS),
+        )
+    return MODELS[str(kind)] if "kind" in value else TaskFile
+
+
+def find_task(name: str) -> Task:
+    """A task by shipped name, or a .yaml file.
+
+    Raises:
+        KoalpacaError: neither (task-missing), or problems in the file (config-*).
+    """
+    return load_task(_task_path(name, Path("suite"), "--task"))
+
+
+def asked_by(task: Task, profile: str, where: str) -> Task:
+    """The task asked by another profile.
+
+    Raises:
+        KoalpacaError: the task has none of that name (task-profile).
+    """
+    known = list(profiles(task.file))
+    if profile not in known:
+        raise KoalpacaError(
+            "task-profile",
+            f"task '{task.name}' has no profile '{profile}'.",
+            where=where,
+            fix=did_you_mean(profile, known) or "Leave it out: the task is asked in one way only.",
+        )
+    return replace(task, profile=profile)
+
+
+def with_shots(task: Task, shots: int, where: str) -> Task:
+    """The task with examples in front of its items.
+
+    Raises:
+        KoalpacaError: the task file names no source of examples (task-shots).
+    """
+    if shots and task.file.shots is None:
+        raise KoalpacaError(
+            "task-shots",
+            f"task '{task.name}' names no split to take examples from.",
+            where=where,
+            fix="Ask it without examples, or add `shots` to a task file of your own.",
+        )
+    return replace(task, shots=shots)
+
+
+def scored(task: Task, data_root: Path | None) -> Place:
+    """Where the items are: the local file if it is there, else the Hub.
+
+    Raises:
+        KoalpacaError: they are only under --data-root, and that was not given (data-root).
+    """
+    source = task.file.source
+    if source.items is not None:
+        return Place((("", task.folder / source.items),), None, source.reader)
+    files = _files(task, source.local, data_root)
+    if files and (source.hub is None or all(path.is_file() for _, path in files)):
+        return Place(files, None, source.reader)
+    if source.hub is None:
+        raise _data_root(task, str(source.local))
+    return Place((), source.hub)
+
+
+def examples(task: Task, data_root: Path | None) -> Place:
+    """Where the examples are, as `scored`.
+
+    Raises:
+        KoalpacaError: as `scored`.
+    """
+    source, shots = task.file.source, task.file.shots
+    assert shots is not None
+    if shots.items is not None:
+        return Place((("", task.folder / shots.items),), None, source.reader)
+    files = _files(task, shots.local, data_root)
+    if files and (shots.split is None or all(path.is_file() for _, path in files)):
+        return Place(files, None, source.reader)
+    if shots.split is None or source.hub is None:
+        raise _data_root(task, str(shots.local))
+    return Place((), source.hub.model_copy(update={"split": shots.split}))
+
+
+def here(task: Task, data_root: Path | None) -> bool:
+    """Whether the items can be read without the network."""
+    source = task.file.source
+    files = _files(task, source.local, data_root)
+    return source.items is not None or (bool(files) and all(path.is_file() for _, path in files))
+
+
+def _files(task: Task, local: str | None, data_root: Path | None) -> tuple[tuple[str, Path], ...]:
+    if local is None or data_root is None:
+        return ()
+    if "config" in patterns.fields(local):
+        return tuple(
+            (config, data_root / patterns.fill(local, {"config": config})) for config in task.file.source.configs
+        )
+    return (("", data_root / local),)
+
+
+def _data_root(task: Task, local: str) -> KoalpacaError:
+    return KoalpacaError(
+        "data-root",
+        f"task '{task.name}' reads '{local}', which is not shipped.",
+        where="--data-root",
+        fix=f"Give --data-root, the folder that holds {local.split('/')[0]}{'/' if '/' in local else ''}.",
+    )
 
 
 def shipped() -> dict[str, Path]:

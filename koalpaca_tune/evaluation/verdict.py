@@ -12,6 +12,18 @@ Verdict = Literal["improved", "worse", "no detectable change"]
 Overall = Literal["improved", "mixed", "worse", "no detectable improvement"]
 
 
+def verdict_of(gain: float, p: float, alpha: float) -> Verdict:
+    """The word for one measure.
+
+    Args:
+        gain: the difference, turned so that more is better.
+        p: adjusted p-value.
+    """
+    if p >= alpha or gain == 0:
+        return "no detectable change"
+    return "improved" if gain > 0 else "worse"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One tested measure and what was found."""
@@ -129,5 +141,11 @@ def _names(findings: Iterable[Finding], verdict: Verdict) -> tuple[str, str]:
     if not chosen:
         return "", ""
     titles = ", ".join(f"‘{finding.title}’" for finding in chosen)
-    english = ", ".join(finding.title_en.lower() for finding in chosen)
+    english = ", ".join(_inside(finding.title_en) for finding in chosen)
     return titles + korean.particle(chosen[-1].title, "이/가"), english
+
+
+def _inside(title: str) -> str:
+    """A title inside a sentence: names and abbreviations keep their capitals."""
+    word = title.split(maxsplit=1)[0]
+    return title[0].lower() + title[1:] if word[1:].islower() else title

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from koalpaca_tune import korean
-from koalpaca_tune.evaluation.compare import TITLES, Comparison, Row, Unit
-from koalpaca_tune.evaluation.jobs import MEASURES
+from koalpaca_tune.evaluation.compare import Comparison, Row, Side
+from koalpaca_tune.evaluation.outcomes import Unit
+from koalpaca_tune.evaluation.stats import COHEN_DZ, COHEN_G, Paired
 
 VERDICTS = {
     "improved": ("나아짐", "improved"),
@@ -17,13 +17,13 @@ VERDICTS = {
 
 
 def value(number: float, unit: Unit) -> str:
-    """0.457 as 45.7%, or 2.81 bits as they are."""
-    return f"{number * 100:.1f}%" if unit == "share" else f"{number:.3f}"
+    """0.457 as 45.7%, 2.81 bits and 7.25 points as they are."""
+    return f"{number * 100:.1f}%" if unit == "share" else f"{number:.3f}" if unit == "bits" else f"{number:.2f}"
 
 
 def change(number: float, unit: Unit) -> str:
     """A difference with its sign; shares in percentage points."""
-    text = f"{abs(number) * 100:.1f}" if unit == "share" else f"{abs(number):.3f}"
+    text = value(abs(number), unit).removesuffix("%")
     sign = "" if float(text) == 0 else "+" if number > 0 else "−"
     return f"{sign}{text}" + ("%p" if unit == "share" else "")
 
@@ -38,72 +38,53 @@ def p_value(number: float) -> str:
     return "<0.001" if number < 0.001 else f"{number:.3f}"
 
 
+def effect(paired: Paired) -> tuple[str, str]:
+    """`g +0.18` and `[−0.05, +0.36]`; a dash and nothing where it is the difference itself or cannot be told."""
+    name = {COHEN_G: "g", COHEN_DZ: "dz"}.get(paired.effect_name)
+    if name is None or paired.effect is None or paired.effect_low is None or paired.effect_high is None:
+        return "–", ""
+    return f"{name} {change(paired.effect, 'points')}", interval(paired.effect_low, paired.effect_high, "points")
+
+
 def row(one: Row) -> dict[str, Any]:
     """A tested measure as texts for a table."""
     paired, unit = one.paired, one.unit
     known = paired.smallest is not None
+    size, size_interval = effect(paired)
     return {
         "title": one.title + (" (낮을수록 좋음)" if one.lower_is_better else ""),
-        "title_en": one.title_en,
+        "title_en": one.title_en + (" (lower is better)" if one.lower_is_better else ""),
         "before": value(paired.before, unit),
         "after": value(paired.after, unit),
         "change": change(paired.difference, unit),
         "interval": interval(paired.low, paired.high, unit),
         "p": p_value(one.p_holm),
+        "effect": size,
+        "effect_interval": size_interval,
         "smallest": change(paired.smallest or 0.0, unit).replace("+", "±") if known else "–",
         "n": paired.n,
+        "left_out": one.left_out,
+        "corpus": None
+        if one.corpus_before is None or one.corpus_after is None
+        else f"{value(one.corpus_before, unit)} → {value(one.corpus_after, unit)}",
         "verdict": VERDICTS[one.verdict][0],
         "verdict_en": VERDICTS[one.verdict][1],
         "kind": one.verdict.split()[0],
     }
 
 
-def warnings(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """What a reader must know before believing a number, in Korean and English."""
-    before, after = comparison.pair.before, comparison.pair.after
-    if before.identity == after.identity:
-        yield "전과 후가 같은 모델입니다.", "Before and after are the same model."
-    other = sorted(
-        key
-        for key in {*before.identity, *after.identity} - {"adapter"}
-        if before.identity.get(key) != after.identity.get(key)
-    )
-    if other:
-        names = ", ".join(other)
-        yield (
-            f"어댑터 말고도 다른 설정이 있습니다: {names}. 차이가 어댑터 때문이라고만 할 수 없습니다.",
-            f"More than the adapter differs ({names}): a difference may not be the adapter's.",
-        )
-    measured = {row.measure for row in comparison.rows}
-    if any(task.before["kind"] == "generation" for task in comparison.pair.tasks):
-        for name in MEASURES:
-            if name not in measured:
-                title, title_en = TITLES[name]
-                yield (
-                    f"{title}: 전과 후 모두에서 판단할 수 있는 답이 없어 견주지 못했습니다.",
-                    f"{title_en}: no question has a decidable answer on both sides, so it was not compared.",
-                )
-    for word, word_en, result in (("전", "before", before), ("후", "after", after)):
-        for task in result.tasks:
-            collapse = task.get("collapse")
-            if collapse:
-                share = f"{collapse['share'] * 100:.0f}%"
-                if collapse["answer"]:
-                    said, said_en = f"‘{collapse['answer']}’", f"“{collapse['answer']}”"
-                else:
-                    said, said_en = f"{collapse['index'] + 1}번 선택지", f"choice {collapse['index'] + 1}"
-                particle = korean.particle(collapse["answer"] or "선택지", "을/를")
-                yield (
-                    f"{task['title']} ({word}): 문항의 {share}에서 {said}{particle} 골랐습니다. "
-                    "한 가지 답만 하는 모델도 점수는 나옵니다.",
-                    f"{task['title_en']} ({word_en}): {said_en} was chosen for {share} of the items; "
-                    "a constant answer looks like a score.",
-                )
-            if task.get("empty"):
-                yield (
-                    f"{task['title']} ({word}): {task['items']}개 가운데 {task['empty']}개가 빈 답입니다.",
-                    f"{task['title_en']} ({word_en}): {task['empty']} of {task['items']} answers are empty.",
-                )
+def side(one: Side) -> dict[str, Any]:
+    """A measure beside the tested ones as texts."""
+    return {
+        "title": one.title + (" (낮을수록 좋음)" if one.lower_is_better else ""),
+        "title_en": one.title_en,
+        "before": value(one.paired.before, one.unit),
+        "after": value(one.paired.after, one.unit),
+        "change": change(one.paired.difference, one.unit),
+        "interval": interval(one.paired.low, one.paired.high, one.unit),
+        "p": p_value(one.paired.p),
+        "n": one.paired.n,
+    }
 
 
 def identities(comparison: Comparison) -> list[dict[str, Any]]:

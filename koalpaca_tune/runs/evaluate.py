@@ -1,13 +1,14 @@
 """`koalpaca eval`: the base, and with an adapter the tuned model too, on the same items in one process.
 
 OUT/base and OUT/adapter each hold a whole result; a base already judged with the same identity is not
-judged again.
+judged again. Everything that can be wrong is found before the weights are loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,74 +16,202 @@ from typing import Any
 from koalpaca_tune.config.recipe import Evaluation
 from koalpaca_tune.data.load import conversations
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.evaluation import fit, jobs, judges
 from koalpaca_tune.evaluation import run as evaluation
-from koalpaca_tune.evaluation import tasks
+from koalpaca_tune.evaluation.endpoint import Client, Endpoint
+from koalpaca_tune.evaluation.jobs import JudgeOf, Loaded
+from koalpaca_tune.evaluation.judge import Judge
 from koalpaca_tune.evaluation.protocol import Progress
+from koalpaca_tune.evaluation.selection import Asked, select
+from koalpaca_tune.evaluation.tasks import Suite
 from koalpaca_tune.records import Conversation
-from koalpaca_tune.runs import record
+from koalpaca_tune.runs import leaks, lengths, record
 from koalpaca_tune.runs.adapters import Choices, open_model
+from koalpaca_tune.runs.leaks import Leaks
+from koalpaca_tune.runs.lengths import TokenLengths
 
 WEIGHTS = "adapter_model.safetensors"
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Prepared:
+    """What will be asked, read and checked; no weights are loaded.
+
+    Attributes:
+        suite: tasks, as they are asked.
+        loaded: their items.
+        heldout: conversations that are scored and answered as well.
+        lengths: the base's tokenizer.
+        judge, repeats: who judges conversations, and how often each answer is.
+        leaks: what the adapter's training file holds of the items; None without an adapter.
+        notes: what an option did not reach, or what could not be looked for, (Korean, English).
+    """
+
+    choices: Choices
+    settings: Evaluation
+    suite: Suite
+    loaded: Loaded
+    heldout: Sequence[Conversation]
+    lengths: TokenLengths
+    judge: Endpoint | None
+    repeats: int
+    leaks: Leaks | None
+    notes: tuple[tuple[str, str], ...]
+
+    def sizes(self) -> list[fit.Size]:
+        """What each task comes to, by the base's tokenizer."""
+        return fit.sizes(self._work(), self.lengths)
+
+    def items(self) -> Mapping[str, int]:
+        """Title -> items, of every task that is run."""
+        return {job.title: len(job.ids) for job in self._work()}
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Task -> what its result says beside what the model did: `contaminated` items, null where unknown."""
+        if self.leaks is None:
+            return {}
+        counts = self.leaks.items
+        return {
+            task.name: {
+                "contaminated": None if counts is None else counts[task.name],
+                "trained_on": self.leaks.sha256,
+            }
+            for task, _ in self.loaded
+        }
+
+    def check(self) -> None:
+        """Refuses what is too long for the base (eval-too-long)."""
+        fit.check(self._work(), self.lengths)
+
+    def _work(self) -> list[jobs.Job]:
+        return jobs.of(
+            self.loaded,
+            self.heldout,
+            jobs.NoModel(),
+            self.lengths.encoder.render,
+            max_new_tokens=self.settings.max_new_tokens,
+            heldout_limit=self.settings.heldout_limit,
+            lengths=self.lengths,
+            judge=None if self.judge is None else _unasked(self.judge, self.repeats),
+        )
+
+
+def prepare(
     choices: Choices,
-    suite: str | None,
-    out: Path,
+    asked: Asked,
     *,
     heldout: Path | None,
     data_root: Path | None,
-    progress: Progress,
-) -> list[Path]:
-    """Judges the base into OUT/base and, with an adapter, the tuned model into OUT/adapter.
+    judge: Endpoint | None = None,
+    repeats: int = 1,
+) -> Prepared:
+    """Settles what is asked, and reads and checks all of it.
 
     Args:
-        suite: name of a suite; None takes the adapter's recipe's, or ko-mini.
+        asked: suite, tasks and options; without a suite and tasks, the suite of the adapter's recipe, or ko-mini.
         heldout: conversations to score and answer as well; None takes the recipe's data.valid when it is there.
+        judge, repeats: who judges conversations, and how often each answer is.
+
+    Raises:
+        KoalpacaError: anything wrong with suite, tasks, options, data, template or tokenizer; a judged task without
+            a judge (judge-none); items that do not fit the base (eval-too-long).
+    """
+    settings = choices.recipe.evaluation if choices.recipe else Evaluation()
+    suite, notes = select(asked, settings.suite)
+    judged = [task.name for task in suite.tasks if task.file.kind == "judged"]
+    if judged and judge is None:
+        raise jobs.judge_none(judged[0])
+    if judge is not None and not judged:
+        raise KoalpacaError(
+            "eval-option",
+            "no task of this evaluation is judged by a model.",
+            where="--judge-url",
+            fix="Leave it out, or name a judged task: --suite ko-judged.",
+        )
+    if data_root is not None and not data_root.is_dir():
+        raise KoalpacaError("data-root", "there is no such folder.", where=str(data_root), fix="Check --data-root.")
+    held = _heldout(choices, heldout)
+    loaded = jobs.load(suite, data_root)
+    counted = lengths.of(choices.base, choices.template)
+    found = None if choices.adapter is None else leaks.of(choices.adapter, loaded)
+    if found is not None and found.items is None:
+        notes = (*notes, _unknown(found))
+    prepared = Prepared(choices, settings, suite, loaded, held, counted, judge, repeats, found, notes)
+    prepared.check()
+    return prepared
+
+
+def _unknown(found: Leaks) -> tuple[str, str]:
+    return (
+        f"학습한 파일({found.path})이 여기 없거나 바뀌어, 평가 문항이 들어 있는지는 보지 못했습니다",
+        f"the training file ({found.path}) is not here or has changed: whether it holds items is unknown",
+    )
+
+
+def evaluate(prepared: Prepared, out: Path, *, progress: Progress) -> list[Path]:
+    """Judges the base into OUT/base and, with an adapter, the tuned model into OUT/adapter.
 
     Returns:
         The folders written.
 
     Raises:
-        KoalpacaError: anything wrong with suite, data, base or adapter.
+        KoalpacaError: anything wrong with base or adapter, or a judge that cannot be reached (judge-*).
     """
-    defaults = choices.recipe.evaluation if choices.recipe else Evaluation()
-    chosen = tasks.load_suite(suite or defaults.suite)
-    held = _heldout(choices, heldout)
-    lm = open_model(choices)
-    identity: dict[str, Any] = {
-        "base": choices.base.path,
-        "base_fingerprint": lm.loaded.fingerprint,
-        "adapter": None,
-        "template": choices.template,
-        "template_sha256": record.template_hash(lm.encoder),
-        "tokenizer_sha256": record.tokenizer_hash(lm.encoder),
-        "quantization": choices.quantization.model_dump(),
-        "compute_dtype": str(lm.loaded.compute_dtype).removeprefix("torch."),
-    }
-    folders = []
-    models: list[tuple[str, str | None, Any]] = [
-        ("base", None, lm.without_adapter if choices.adapter else nullcontext)
-    ]
-    if choices.adapter is not None:
-        models.append(("adapter", record.sha256(choices.adapter / WEIGHTS)[:16], nullcontext))
-    for name, adapter, switched in models:
-        label = partial(_labelled, progress, name)
-        with switched():
-            evaluation.evaluate(
-                chosen,
-                lm,
-                lm.encoder.render,
-                out / name,
-                identity={**identity, "adapter": adapter},
-                heldout=held,
-                data_root=data_root,
-                max_new_tokens=defaults.max_new_tokens,
-                heldout_limit=defaults.heldout_limit,
-                progress=label,
-            )
-        folders.append(out / name)
+    choices = prepared.choices
+    with _judge(prepared.judge, prepared.repeats) as judge:
+        lm = open_model(choices)
+        identity: dict[str, Any] = {
+            "base": choices.base.path,
+            "base_fingerprint": lm.loaded.fingerprint,
+            "adapter": None,
+            "template": choices.template,
+            "template_sha256": record.template_hash(lm.encoder),
+            "tokenizer_sha256": record.tokenizer_hash(lm.encoder),
+            "quantization": choices.quantization.model_dump(),
+            "compute_dtype": str(lm.loaded.compute_dtype).removeprefix("torch."),
+        }
+        folders = []
+        models: list[tuple[str, str | None, Any]] = [
+            ("base", None, lm.without_adapter if choices.adapter else nullcontext)
+        ]
+        if choices.adapter is not None:
+            models.append(("adapter", record.sha256(choices.adapter / WEIGHTS)[:16], nullcontext))
+        for name, adapter, switched in models:
+            with switched():
+                evaluation.evaluate(
+                    prepared.suite,
+                    lm,
+                    lm.encoder.render,
+                    out / name,
+                    identity={**identity, "adapter": adapter},
+                    loaded=prepared.loaded,
+                    heldout=prepared.heldout,
+                    max_new_tokens=prepared.settings.max_new_tokens,
+                    heldout_limit=prepared.settings.heldout_limit,
+                    lengths=prepared.lengths,
+                    judge=judge,
+                    facts=prepared.facts(),
+                    progress=partial(_labelled, progress, name),
+                )
+            folders.append(out / name)
     return folders
+
+
+@contextmanager
+def _judge(endpoint: Endpoint | None, repeats: int) -> Iterator[JudgeOf | None]:
+    """Judges by name, behind an endpoint that has answered one small question."""
+    if endpoint is None:
+        yield None
+        return
+    with Client(endpoint) as client:
+        client.check()
+        yield lambda name: Judge(judges.load(name), client, repeats)
+
+
+def _unasked(endpoint: Endpoint, repeats: int) -> JudgeOf:
+    """Judges that are only named, not asked; their files and the key are looked for (judge-missing, judge-key)."""
+    with Client(endpoint) as client:
+        return lambda name: Judge(judges.load(name), client, repeats)
 
 
 def _labelled(progress: Progress, name: str, what: str, done: int, total: int) -> None:

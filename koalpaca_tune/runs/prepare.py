@@ -14,7 +14,6 @@ from koalpaca_tune.data.report import Report
 from koalpaca_tune.data.rows import place
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
 from koalpaca_tune.evaluation import items, tasks
-from koalpaca_tune.evaluation.tasks import Task
 
 
 def prepare(
@@ -70,13 +69,8 @@ def protected(contamination: Contamination, data_root: str | None) -> tuple[Prot
                 fix=did_you_mean(name, list(shipped)),
             )
         task = tasks.load_task(shipped[name])
-        if contamination.tasks is None and not _is_here(task, root):
+        if contamination.tasks is None and not tasks.here(task, root):
             unread.append(name)
             continue
         material[name] = [(item.id, item.material) for item in items.load(task, root).items]
     return Protected.of(material), unread
-
-
-def _is_here(task: Task, root: Path | None) -> bool:
-    local = task.file.source.local
-    return local is None or (root is not None and (root / local).is_file())

@@ -73,11 +73,13 @@ class Bigram:
             before = symbol
         return Score(total, tokens)
 
-    def write(self, prompts: Sequence[Rendered], max_new_tokens: int) -> list[Written]:
+    def write(
+        self, prompts: Sequence[Rendered], max_new_tokens: int, *, until: Sequence[str] = ()
+    ) -> list[Written]:
         self.written += len(prompts)
-        return [self._write(prompt, max_new_tokens) for prompt in prompts]
+        return [self._write(prompt, max_new_tokens, until) for prompt in prompts]
 
-    def _write(self, prompt: Rendered, limit: int) -> Written:
+    def _write(self, prompt: Rendered, limit: int, until: Sequence[str]) -> Written:
         assert not prompt.spans
         text, before = "", prompt.text[-1]
         for count in range(limit):
@@ -85,4 +87,6 @@ class Bigram:
             if symbol == END:
                 return Written(text, True, count)
             text, before = text + symbol, symbol
+            if found := [text.index(end) for end in until if end in text]:
+                return Written(text[: min(found)], True, count + 1)
         return Written(text, False, limit)

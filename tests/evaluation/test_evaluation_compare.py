@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bigram import Bigram
-from conftest import BASE, HELDOUT, run
+from bigram_runs import BASE, HELDOUT, run
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
@@ -156,7 +156,8 @@ def codes(one: Result, two: Result) -> list[str]:
 def test_report_files(comparison: Comparison, tmp_path: Path) -> None:
     page = report.write(comparison, tmp_path / "out")
     text = page.read_text(encoding="utf-8")
-    assert text.count("<svg") == 3
+    # skills and fit, each wide and narrow; flips
+    assert text.count("<svg") == 5
     # the model before never finishes a sentence: no speech level on that side
     assert "높임 수준의 일관성: 전과 후 모두에서 판단할 수 있는 답이 없어" in text
     assert not re.search(r"(src|href)=[\"']https?:", text)
@@ -187,13 +188,19 @@ def test_report_escapes_what_models_and_users_wrote(tmp_path: Path) -> None:
 
 
 def test_report_warns_of_collapse_and_of_other_settings(before: Result, after: Result, tmp_path: Path) -> None:
-    collapse = {"index": 0, "answer": "긍정", "share": 0.98}
-    edit(after, lambda value: value["tasks"][0].update(collapse=collapse))
+    path = after.folder / "items.jsonl"
+    lines = [line for _, line in jsonl.read(path)]
+    for line in lines:
+        if line["task"] == "ko-mini-sentiment":
+            line["logprobs"] = [-1.0, -2.0]
+    jsonl.write(path, lines)
     edit(after, lambda value: value["identity"].update(compute_dtype="float16"))
     report.write(compare(before.folder, after.folder), tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "감정 (후): 문항의 98%에서 ‘긍정’을 골랐습니다." in text
+    assert "감정 (후): 문항의 100%에서 ‘긍정’을 골랐습니다." in text
     assert "어댑터 말고도 다른 설정이 있습니다: compute_dtype." in text
+    # warnings come before the verdict
+    assert text.index("먼저 읽을 것") < text.index('class="headline"')
 
 
 def test_report_does_not_overwrite_what_it_compares(comparison: Comparison, before: Result) -> None:

@@ -8,7 +8,7 @@ import pytest
 from bigram import Bigram, render
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, jobs, requests, tasks
+from koalpaca_tune.evaluation import items, jobs, requests, rows, tasks
 
 FILES = {
     "BoolQ": (
@@ -37,7 +37,7 @@ FILES = {
 PUBLISHED = {
     "BoolQ": [
         ("물은 투명하다. 질문: 물은 검은가? 답변:|  아니오", "  예", 0),
-        ('"그"는 갔다. 질문: 갔나? 답변:|  아니오', "  예", 1),
+        ("그는 갔다. 질문: 갔나? 답변:|  아니오", "  예", 1),
     ],
     "COPA": [
         ("비가 왔다.  그래서| 땅이 젖었다.", " 땅이 말랐다.", 0),
@@ -74,7 +74,7 @@ def test_prompts_as_published(root: Path, name: str) -> None:
     task = task_of(name)
     found = []
     for item in items.load(task, root).items:
-        first, *_, last = requests.of_item(task.file, item, render)
+        first, *_, last = requests.of_choices(task.asked, item, render)
         ((start, _),) = first.spans
         found.append((first.text[:start] + "|" + first.text[start:], last.text[last.spans[0][0] :], item.answer))
     assert found == PUBLISHED[name]
@@ -99,17 +99,27 @@ def test_columns_go_by_name(root: Path) -> None:
     assert (item.id, item.prompt, item.answer) == ("1", "문장: 좋아요 긍부정:", 1)
 
 
-def test_doubled_quotes_are_undone_only_in_quoted_cells(root: Path) -> None:
-    assert items.load(task_of("HellaSwag"), root).items[0].choices[1] == ' 그는 "밝다"고 한다.'
-    assert items.load(task_of("BoolQ"), root).items[1].prompt.startswith('"그"는 갔다.')
+@pytest.mark.parametrize(
+    ("cell", "read"),
+    [
+        ('"그는 ""밝다""고 한다."', '그는 "밝다"고 한다.'),
+        ('"그"는 갔다.', "그는 갔다."),
+        ('그는 "밝다"고 한다.', '그는 "밝다"고 한다.'),
+        ('"그는 갔다.', "그는 갔다."),
+        ("그는 갔다.", "그는 갔다."),
+        ("", ""),
+    ],
+)
+def test_quotes_are_read_as_csv_and_pandas_read_them(cell: str, read: str) -> None:
+    assert rows.unquoted(cell) == read
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "code", "line"),
     [
         ("BoolQ", "FALSE", "아니오", "item-answer", 2),
-        ("BoolQ", "\tAnswer", "\tanswer", "item-columns", 1),
-        ("COPA", "원인", "이유", "item-answer", 3),
+        ("BoolQ", "\tAnswer", "\tanswer", "item-columns", 2),
+        ("COPA", "원인", "이유", "item-value", 3),
         ("COPA", "\t1\r\n2", "\t0\r\n2", "item-answer", 2),
         ("HellaSwag", "\t1\n", "\t4\n", "item-answer", 2),
         ("SentiNeg", "\t1\r\n12", "\r\n12", "item-cells", 2),
@@ -125,8 +135,8 @@ def test_errors_say_file_and_line(root: Path, name: str, old: str, new: str, cod
     assert caught.value.problems[0].where == f"{path}:{line}"
 
 
-def test_without_data_root_it_says_what_to_give() -> None:
-    with pytest.raises(KoalpacaError, match=r"--data-root.*kobest/"):
+def test_without_data_and_hub_one_line_says_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(KoalpacaError, match=r"--data-root \(kobest/WiC/test.tsv\), or reach the Hub") as caught:
         items.load(task_of("WiC"), None)
-    with pytest.raises(KoalpacaError, match="cannot read"):
-        items.load(task_of("WiC"), Path("nowhere"))
+    assert "hf:skt/kobest_v1" in str(caught.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bigram import Bigram, Score, render
-from conftest import HELDOUT, run
+from bigram_runs import HELDOUT, run
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
@@ -143,7 +143,7 @@ class Constant(Bigram):
 
 def test_collapse_is_flagged(tmp_path: Path) -> None:
     sentiment = run(tmp_path / "out", Constant([]), heldout=()).tasks[0]
-    assert sentiment["collapse"] == {"index": 0, "answer": "긍정", "share": 1.0}
+    assert sentiment["collapse"].items() >= {"index": 0, "answer": "긍정", "share": 1.0}.items()
 
 
 def test_several_turns_score_every_answer_and_ask_the_last_question() -> None:

@@ -11,7 +11,8 @@ import pytest
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.evaluation.compare import compare
-from koalpaca_tune.runs import adapters, evaluate
+from koalpaca_tune.evaluation.selection import Asked
+from koalpaca_tune.runs import adapters, evaluate, record
 
 Make = Callable[..., Any]
 Go = Callable[..., dict[str, Any]]
@@ -33,8 +34,11 @@ def adapter(on_files: Make, carry_out: Go, tmp_path: Path) -> Path:
 
 def judge(base: str, adapter: Path | None, out: Path, **options: Any) -> list[Path]:
     """What `koalpaca eval` does, without the printing."""
-    given = {"suite": None, "heldout": None, "data_root": None, "progress": lambda *_: None, **options}
-    return evaluate.evaluate(adapters.choose(base, adapter, None, None), given.pop("suite"), out, **given)
+    given = {"heldout": None, "data_root": None} | options
+    prepared = evaluate.prepare(
+        adapters.choose(base, adapter, None, None), Asked(given.pop("suite", None)), **given
+    )
+    return evaluate.evaluate(prepared, out, progress=lambda *_: None)
 
 
 def test_the_recipes_evaluation_keys_take_effect(adapter: Path, tiny_bases: dict[str, str], tmp_path: Path) -> None:
@@ -61,9 +65,8 @@ def test_the_base_alone_equals_the_base_with_its_adapter_off(
     judged = tmp_path / "judged"
     heldout = tmp_path / "valid.jsonl"
     choices = adapters.choose(tiny_bases["gpt_neox"], None, None, True)
-    (alone,) = evaluate.evaluate(
-        choices, "ko-smoke", tmp_path / "alone", heldout=heldout, data_root=None, progress=lambda *_: None
-    )
+    prepared = evaluate.prepare(choices, Asked("ko-smoke"), heldout=heldout, data_root=None)
+    (alone,) = evaluate.evaluate(prepared, tmp_path / "alone", progress=lambda *_: None)
     off, _ = judge(tiny_bases["gpt_neox"], adapter, judged)
 
     def scores(folder: Path) -> list[Any]:
@@ -92,3 +95,31 @@ def test_a_merged_model_brings_its_template(tmp_path: Path) -> None:
     assert adapters.choose(str(tmp_path), None, None, None).template == "kullm-v2"
     assert adapters.choose(str(tmp_path), None, "koalpaca", None).template == "koalpaca"
     assert adapters.choose("embedded", None, None, None).template == "koalpaca"
+
+
+def test_items_that_were_trained_on_are_counted(adapter: Path, tiny_bases: dict[str, str], tmp_path: Path) -> None:
+    base = tiny_bases["gpt_neox"]
+    clean = evaluate.prepare(
+        adapters.choose(base, adapter, None, None), Asked("ko-smoke"), heldout=None, data_root=None
+    )
+    assert {told["contaminated"] for told in clean.facts().values()} == {0}
+    assert clean.notes == ()
+    entry = jsonl.read_json(adapter / "record.json")
+    train = Path(entry["data"]["train"]["path"])
+    leaked = (
+        {"role": "user", "content": "질문: 재료가 신선하고 양도 넉넉한데 값까지 저렴해요."},
+        {"role": "assistant", "content": "긍정"},
+    )
+    rows = [row for _, row in jsonl.read(train)]
+    jsonl.write(train, [*rows, {**rows[0], "messages": list(leaked)}])
+    unknown = evaluate.prepare(
+        adapters.choose(base, adapter, None, None), Asked("ko-smoke"), heldout=None, data_root=None
+    )
+    assert {told["contaminated"] for told in unknown.facts().values()} == {None}
+    assert len(unknown.notes) == 1
+    entry["data"]["train"]["sha256"] = record.sha256(train)
+    jsonl.write_json(adapter / "record.json", entry)
+    found = evaluate.prepare(
+        adapters.choose(base, adapter, None, None), Asked("ko-smoke"), heldout=None, data_root=None
+    )
+    assert found.facts()["ko-mini-sentiment"]["contaminated"] == 1

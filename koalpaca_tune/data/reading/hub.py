@@ -62,9 +62,11 @@ def stream(path: str, name: str, options: Options, revision: str | None, where: 
         config = _config(options.config, configs, where)
         splits = datasets.load_dataset(path, config, revision=revision, streaming=True)
         split = folders.choose(options.split, list(splits), where)
-        rows = splits[split].decode(False)
-        # a set in CSV or JSON has no columns before its first row is read
-        columns = tuple(rows.column_names or rows.resolve_features().column_names or ())
+        rows = splits[split]
+        # a set in CSV or JSON has no columns before its first row is read, and nothing in it to decode
+        if rows.features is not None:
+            rows = rows.decode(False)
+        columns = tuple(rows.column_names or next(iter(rows.take(1)), ()))
     except _errors() as error:
         raise _unreadable(error, where) from error
     return Opened(

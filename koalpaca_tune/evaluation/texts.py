@@ -1,0 +1,32 @@
+"""Long texts in windows that fit a base's context."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+_WORD = re.compile(r"\s*\S+")
+
+
+def windows(text: str, characters: int, before: int) -> Iterator[tuple[str, str]]:
+    """(what is read before, what is scored), cut at the beginning of white space; together the parts are the text.
+
+    The white space belongs to what follows it, as it does to a word's first token. White space at the end of the
+    text is left out: nothing follows it. A word longer than a window is one part.
+
+    Args:
+        text: the whole.
+        characters: most characters of a part.
+        before: most characters in front of it, cut at white space too.
+    """
+    starts = [match.start() for match in _WORD.finditer(text)]
+    end = len(text.rstrip())
+    at = 0
+    while at < len(starts):
+        begin = starts[at]
+        stop = len(starts) if end - begin <= characters else bisect_right(starts, begin + characters) - 1
+        after = max(stop, at + 1)
+        front = starts[bisect_left(starts, begin - before)]
+        yield text[front:begin], text[begin : starts[after] if after < len(starts) else end]
+        at = after
