@@ -32,8 +32,8 @@ from koalpaca_tune.data.overlap import grams, minhash, near
 from koalpaca_tune.data.overlap.contamination import Protected
 from koalpaca_tune.data.overlap.proof import Proof
 from koalpaca_tune.data.overlap.text import CONTEXT, TURN, near_text, normalise
-from koalpaca_tune.evaluation import items, tasks
 from koalpaca_tune.records import Conversation, Turn
+from koalpaca_tune.suites import items, tasks
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 THRESHOLD, DAMAGED, SEED = 0.8, 300, 42

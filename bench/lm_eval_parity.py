@@ -58,17 +58,18 @@ from tokenizers import processors
 
 from koalpaca_tune.config.recipe import Base, Quantization
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, metrics, tasks
-from koalpaca_tune.evaluation.asking import ChoiceProfile
+from koalpaca_tune.evaluation import metrics
 from koalpaca_tune.evaluation.choices import Choices
-from koalpaca_tune.evaluation.item import Item
 from koalpaca_tune.evaluation.store import Line
-from koalpaca_tune.evaluation.tasks import Task
 from koalpaca_tune.inference.language_model import TorchLanguageModel
 from koalpaca_tune.models import base as bases
 from koalpaca_tune.models import sources, tokenizer
 from koalpaca_tune.records import Encoded
 from koalpaca_tune.runs.lengths import TokenLengths
+from koalpaca_tune.suites import items, tasks
+from koalpaca_tune.suites.asking import ChoiceProfile
+from koalpaca_tune.suites.item import Item
+from koalpaca_tune.suites.tasks import Task
 from koalpaca_tune.tokens.encode import Encoder
 
 TOLERANCE = 1e-4

@@ -23,8 +23,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from koalpaca_tune.evaluation import classes, resampling, stats
-from koalpaca_tune.evaluation.power import ALPHA
+from koalpaca_tune.comparison import classes, resampling, stats
+from koalpaca_tune.comparison.power import ALPHA
 
 Floats = NDArray[np.float64]
 Random = np.random.Generator

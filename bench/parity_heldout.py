@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from koalpaca_tune.evaluation import stats
+from koalpaca_tune.comparison import stats
 
 EVERY = 4
 """Every so many documents, greedy next tokens are kept at all learned places."""

@@ -10,8 +10,8 @@ from rich.table import Table
 from koalpaca_tune.cli.show import console, done
 
 if TYPE_CHECKING:
-    from koalpaca_tune.evaluation.tasks import Suite, Task
     from koalpaca_tune.runs.evaluate import Prepared
+    from koalpaca_tune.suites.tasks import Suite, Task
 
 KINDS = {
     "choice": "고르기 (choices)",
@@ -24,7 +24,7 @@ KINDS = {
 
 def listing() -> None:
     """Suites and tasks: licence, profiles, how many items are shipped, or where they come from."""
-    from koalpaca_tune.evaluation import tasks
+    from koalpaca_tune.suites import tasks
 
     suites = _table(
         "묶음 (suites)", ["이름 (name)", "과제 (tasks)", "문항 (items)", "예시 (shots)", "제목 (title)"]
@@ -52,7 +52,7 @@ def _items(suite: Suite) -> str:
 
 
 def _where(task: Task) -> str:
-    from koalpaca_tune.evaluation import items
+    from koalpaca_tune.suites import items
 
     source = task.file.source
     if source.items is not None:
@@ -64,7 +64,7 @@ def _where(task: Task) -> str:
 
 def plan(prepared: Prepared) -> None:
     """Items, requests and tokens of each task, and the smallest change that it can show."""
-    from koalpaca_tune.evaluation import planning
+    from koalpaca_tune.comparison import planning
     from koalpaca_tune.evaluation.heldout import MEASURES
 
     heads = [

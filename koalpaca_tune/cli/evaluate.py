@@ -81,10 +81,10 @@ def evaluate(
         from koalpaca_tune.cli import quiet
 
         quiet.libraries()
-        from koalpaca_tune.evaluation.endpoint import Endpoint
-        from koalpaca_tune.evaluation.selection import Asked
+        from koalpaca_tune.judging.endpoint import Endpoint
         from koalpaca_tune.runs import adapters
         from koalpaca_tune.runs import evaluate as runs
+        from koalpaca_tune.suites.selection import Asked
 
         prepared = runs.prepare(
             adapters.choose(base, adapter, template, four_bit),
@@ -116,8 +116,8 @@ def _gate(out: Path) -> None:
     """Compares what was just judged, and exits with 3 on a regression."""
     from koalpaca_tune.cli import verdict
     from koalpaca_tune.cli.show import done
-    from koalpaca_tune.evaluation import report
-    from koalpaca_tune.evaluation.compare import compare as run
+    from koalpaca_tune.comparison import report
+    from koalpaca_tune.comparison.compare import compare as run
 
     comparison = run(out / "base", out / "adapter")
     report.write(comparison, out / "comparison")
@@ -149,8 +149,8 @@ def compare(before: Path, after: Path, out: Path, gate: bool) -> None:
       koalpaca compare judged/base judged/adapter --out comparison --gate || exit 1
     """
     from koalpaca_tune.cli.show import console, done
-    from koalpaca_tune.evaluation import report
-    from koalpaca_tune.evaluation.compare import compare as run
+    from koalpaca_tune.comparison import report
+    from koalpaca_tune.comparison.compare import compare as run
 
     with console.status("짝지어 비교하는 중 (comparing)"):
         comparison = run(before, after)

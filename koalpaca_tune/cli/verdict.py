@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from koalpaca_tune.cli.show import console
-from koalpaca_tune.evaluation import gate as gates
-from koalpaca_tune.evaluation import words
-from koalpaca_tune.evaluation.compare import Comparison, Row
+from koalpaca_tune.comparison import gate as gates
+from koalpaca_tune.comparison import words
+from koalpaca_tune.comparison.compare import Comparison, Row
 
 COLOURS = {"improved": "green", "worse": "red", "no detectable change": "dim"}
 WIDE = 90

@@ -11,15 +11,15 @@ import numpy as np
 
 from koalpaca_tune import patterns
 from koalpaca_tune.evaluation import metrics, requests
-from koalpaca_tune.evaluation.asking import ChoiceProfile
-from koalpaca_tune.evaluation.item import Item
-from koalpaca_tune.evaluation.items import ItemSet
 from koalpaca_tune.evaluation.job import Job, about, categories, scored
 from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Renderer, Score
-from koalpaca_tune.evaluation.schema import ChoiceTask
 from koalpaca_tune.evaluation.store import Line
-from koalpaca_tune.evaluation.tasks import Task
 from koalpaca_tune.records import Rendered
+from koalpaca_tune.suites.asking import ChoiceProfile
+from koalpaca_tune.suites.item import Item
+from koalpaca_tune.suites.items import ItemSet
+from koalpaca_tune.suites.schema import ChoiceTask
+from koalpaca_tune.suites.tasks import Task
 
 
 @dataclass

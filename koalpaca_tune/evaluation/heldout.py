@@ -10,13 +10,13 @@ from typing import Any
 from koalpaca_tune import korean
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.evaluation import metrics, requests
-from koalpaca_tune.evaluation.items import ItemSet
 from koalpaca_tune.evaluation.job import Job, about, categories, column, mean_of, scored
 from koalpaca_tune.evaluation.looks import of_answer, totals
 from koalpaca_tune.evaluation.protocol import LanguageModel, Renderer, Score, Written
 from koalpaca_tune.evaluation.store import Line, digest
-from koalpaca_tune.evaluation.tasks import SCORING, Task
 from koalpaca_tune.records import Conversation, Rendered
+from koalpaca_tune.suites.items import ItemSet
+from koalpaca_tune.suites.tasks import SCORING, Task
 
 LIKELIHOOD, GENERATION = "heldout-nll", "heldout-generation"
 MEASURES = ("stop_rate", "repetition", "hangul_share", "speech_consistency", "morpheme_f1")

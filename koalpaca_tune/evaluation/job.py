@@ -11,11 +11,11 @@ import numpy as np
 
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.evaluation import metrics
-from koalpaca_tune.evaluation.items import ItemSet
 from koalpaca_tune.evaluation.protocol import LanguageModel, Score
 from koalpaca_tune.evaluation.store import Line
-from koalpaca_tune.evaluation.tasks import Task
 from koalpaca_tune.records import Rendered
+from koalpaca_tune.suites.items import ItemSet
+from koalpaca_tune.suites.tasks import Task
 
 Kind = Literal["choice", "likelihood", "answer", "generation"]
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koalpaca_tune.errors import KoalpacaError, Problem
-from koalpaca_tune.evaluation import choices, heldout, items, requests, written
+from koalpaca_tune.evaluation import choices, heldout, requests, written
 from koalpaca_tune.evaluation.heldout import GENERATION, LIKELIHOOD, MEASURES, generation, likelihood
-from koalpaca_tune.evaluation.items import ItemSet
 from koalpaca_tune.evaluation.job import Job, Kind, column
 from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Renderer, Score, Written
-from koalpaca_tune.evaluation.schema import JudgedTask
-from koalpaca_tune.evaluation.tasks import Suite, Task
 from koalpaca_tune.records import Conversation, Rendered
+from koalpaca_tune.suites import items
+from koalpaca_tune.suites.items import ItemSet
+from koalpaca_tune.suites.schema import JudgedTask
+from koalpaca_tune.suites.tasks import Suite, Task
 
 if TYPE_CHECKING:
-    from koalpaca_tune.evaluation.judge import Judge
+    from koalpaca_tune.judging.judge import Judge
 
 __all__ = [
     "GENERATION",

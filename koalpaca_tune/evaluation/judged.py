@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from koalpaca_tune.evaluation import judge as judges
 from koalpaca_tune.evaluation import requests
-from koalpaca_tune.evaluation.item import Item
-from koalpaca_tune.evaluation.items import ItemSet
 from koalpaca_tune.evaluation.job import Job, about, categories, mean_of
-from koalpaca_tune.evaluation.judge import Dialogue, Judge
 from koalpaca_tune.evaluation.looks import of_answer, totals
 from koalpaca_tune.evaluation.protocol import LanguageModel, Renderer, Written
-from koalpaca_tune.evaluation.schema import JudgedTask
 from koalpaca_tune.evaluation.store import Line, digest
-from koalpaca_tune.evaluation.tasks import Task
+from koalpaca_tune.judging import judge as judges
+from koalpaca_tune.judging.judge import Dialogue, Judge
 from koalpaca_tune.records import Rendered
+from koalpaca_tune.suites.item import Item
+from koalpaca_tune.suites.items import ItemSet
+from koalpaca_tune.suites.schema import JudgedTask
+from koalpaca_tune.suites.tasks import Task
 
 SCORES = ("score", "score_1", "score_2")
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.asking import ChoiceProfile, Profile
-from koalpaca_tune.evaluation.item import Item
 from koalpaca_tune.evaluation.protocol import Renderer
 from koalpaca_tune.records import Conversation, Piece, Rendered, Turn
+from koalpaca_tune.suites.asking import ChoiceProfile, Profile
+from koalpaca_tune.suites.item import Item
 
 
 def of_choices(profile: ChoiceProfile, item: Item, render: Renderer) -> list[Rendered]:

@@ -13,8 +13,8 @@ from koalpaca_tune.evaluation import fit, jobs, requests
 from koalpaca_tune.evaluation.jobs import Job, JudgeOf, Loaded
 from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Progress, Renderer
 from koalpaca_tune.evaluation.store import RESULT, Line, Store
-from koalpaca_tune.evaluation.tasks import Suite
 from koalpaca_tune.records import Conversation
+from koalpaca_tune.suites.tasks import Suite
 
 CHARACTERS = 200_000
 """Text given to the model at once: enough to share what begins alike. Lines are flushed after each lot."""

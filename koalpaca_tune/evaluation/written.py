@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from koalpaca_tune.evaluation import requests
-from koalpaca_tune.evaluation.asking import AnswerProfile
 from koalpaca_tune.evaluation.extract import EXTRACT, GOLD
-from koalpaca_tune.evaluation.item import Item
-from koalpaca_tune.evaluation.items import ItemSet
 from koalpaca_tune.evaluation.job import Job, about, categories, mean_of
 from koalpaca_tune.evaluation.protocol import LanguageModel, Renderer, Written
-from koalpaca_tune.evaluation.schema import AnswerTask
 from koalpaca_tune.evaluation.store import Line
-from koalpaca_tune.evaluation.tasks import Task
 from koalpaca_tune.records import Rendered
+from koalpaca_tune.suites.asking import AnswerProfile
+from koalpaca_tune.suites.item import Item
+from koalpaca_tune.suites.items import ItemSet
+from koalpaca_tune.suites.schema import AnswerTask
+from koalpaca_tune.suites.tasks import Task
 
 Scores = Mapping[str, float | None]
 

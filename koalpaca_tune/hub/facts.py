@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from koalpaca_tune import jsonl
+from koalpaca_tune.comparison import words
+from koalpaca_tune.comparison.compare import Row
+from koalpaca_tune.comparison.stats import Paired
+from koalpaca_tune.comparison.verdict import Said
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import words
-from koalpaca_tune.evaluation.compare import Row
-from koalpaca_tune.evaluation.stats import Paired
-from koalpaca_tune.evaluation.verdict import Said
 from koalpaca_tune.hub.public import base_name, file_name
 
 WEIGHTS = "adapter_model.safetensors"

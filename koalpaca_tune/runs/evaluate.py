@@ -16,19 +16,20 @@ from typing import Any
 from koalpaca_tune.config.recipe import Evaluation
 from koalpaca_tune.data.load import conversations
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import fit, jobs, judges
+from koalpaca_tune.evaluation import fit, jobs
 from koalpaca_tune.evaluation import run as evaluation
-from koalpaca_tune.evaluation.endpoint import Client, Endpoint
 from koalpaca_tune.evaluation.jobs import JudgeOf, Loaded
-from koalpaca_tune.evaluation.judge import Judge
 from koalpaca_tune.evaluation.protocol import Progress
-from koalpaca_tune.evaluation.selection import Asked, select
-from koalpaca_tune.evaluation.tasks import Suite
+from koalpaca_tune.judging import judges
+from koalpaca_tune.judging.endpoint import Client, Endpoint
+from koalpaca_tune.judging.judge import Judge
 from koalpaca_tune.records import Conversation
 from koalpaca_tune.runs import leaks, lengths, record
 from koalpaca_tune.runs.adapters import Choices, open_model
 from koalpaca_tune.runs.leaks import Leaks
 from koalpaca_tune.runs.lengths import TokenLengths
+from koalpaca_tune.suites.selection import Asked, select
+from koalpaca_tune.suites.tasks import Suite
 
 WEIGHTS = "adapter_model.safetensors"
 

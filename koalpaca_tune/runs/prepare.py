@@ -13,7 +13,7 @@ from koalpaca_tune.data.prepare import Progress
 from koalpaca_tune.data.report import Report
 from koalpaca_tune.data.rows import place
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation import items, tasks
+from koalpaca_tune.suites import items, tasks
 
 
 def prepare(

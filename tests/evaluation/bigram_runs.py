@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bigram import Bigram, render
 
-from koalpaca_tune.evaluation import tasks
 from koalpaca_tune.evaluation.run import Result, evaluate
 from koalpaca_tune.records import Conversation, Turn
+from koalpaca_tune.suites import tasks
 
 PROSE = ["나는 오늘 학교에 간다. 하늘이 맑다.", "한국의 수도는 서울이다.", "그는 물을 마시고 밥을 먹는다."]
 ANSWERS = ["네, 그렇게 하세요.", "저도 그렇게 생각해요.", "내일은 더 좋은 날이 될 거예요.", "물을 자주 드세요."]

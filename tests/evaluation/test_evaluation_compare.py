@@ -11,11 +11,11 @@ from bigram import Bigram
 from bigram_runs import BASE, HELDOUT, run
 
 from koalpaca_tune import jsonl
+from koalpaca_tune.comparison import report, stats
+from koalpaca_tune.comparison.compare import Comparison, compare
+from koalpaca_tune.comparison.verdict import Finding, say
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import report, stats
-from koalpaca_tune.evaluation.compare import Comparison, compare
 from koalpaca_tune.evaluation.run import Result
-from koalpaca_tune.evaluation.verdict import Finding, say
 from koalpaca_tune.records import Conversation, Turn
 
 SCRIPT = "<script>alert('x')</script>"

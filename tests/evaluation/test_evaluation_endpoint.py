@@ -9,7 +9,7 @@ import pytest
 from chat_server import Act, breaks_off, closes, drips, hangs, says, serving, status
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.endpoint import Client, Endpoint, Reply
+from koalpaca_tune.judging.endpoint import Client, Endpoint, Reply
 
 KEY = 'sk-비밀이-아닌-"ascii"-key'.replace("비밀이-아닌-", "test-")
 ASKED = [{"role": "user", "content": "안녕하세요?"}]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from folders import Lines, answer, choice, picked, task, write
 
-from koalpaca_tune.evaluation import guards, metrics
-from koalpaca_tune.evaluation.compare import Comparison, compare
+from koalpaca_tune.comparison import guards
+from koalpaca_tune.comparison.compare import Comparison, compare
+from koalpaca_tune.evaluation import metrics
 
 
 def compared(tmp_path: Path, before: Any, after: Any) -> Comparison:

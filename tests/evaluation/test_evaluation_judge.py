@@ -14,9 +14,9 @@ from chat_server import Act, Server, closes, hangs, says, serving, status
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import judge, judges
-from koalpaca_tune.evaluation.endpoint import Client, Endpoint
-from koalpaca_tune.evaluation.judge import Dialogue, Judge, Judged
+from koalpaca_tune.judging import judge, judges
+from koalpaca_tune.judging.endpoint import Client, Endpoint
+from koalpaca_tune.judging.judge import Dialogue, Judge, Judged
 
 DATA = Path(__file__).parent / "data"
 GOOD = "평가: 좋은 답변입니다.\n점수: 8"

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from folders import Lines, answer, choice, picked, task, write
 
 from koalpaca_tune.cli.main import cli
-from koalpaca_tune.evaluation import gate, report
-from koalpaca_tune.evaluation.compare import Comparison, compare
+from koalpaca_tune.comparison import gate, report
+from koalpaca_tune.comparison.compare import Comparison, compare
 
 
 def compared(tmp_path: Path, before: list[Any], after: list[Any]) -> Comparison:

@@ -8,7 +8,8 @@ import pytest
 from bigram import Bigram, render
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, jobs, requests, rows, tasks
+from koalpaca_tune.evaluation import jobs, requests
+from koalpaca_tune.suites import items, rows, tasks
 
 FILES = {
     "BoolQ": (

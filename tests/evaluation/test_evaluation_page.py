@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from folders import answer, choice, picked, task, write
 
-from koalpaca_tune.evaluation import report
-from koalpaca_tune.evaluation.compare import compare
+from koalpaca_tune.comparison import report
+from koalpaca_tune.comparison.compare import compare
 
 CHROMIUM = shutil.which("chromium")
 PROBE = """<iframe id=f src="PAGE" style="width:360px;height:800px;border:0"></iframe><pre id=o></pre><script>

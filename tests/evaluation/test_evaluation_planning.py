@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from koalpaca_tune.evaluation import planning, power, stats
+from koalpaca_tune.comparison import planning, power, stats
 
 
 def test_power_is_the_sum_over_all_outcomes() -> None:

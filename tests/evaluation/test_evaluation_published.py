@@ -17,14 +17,15 @@ import pytest
 from bigram import Bigram, render
 from chat_server import says, serving, status
 
+from koalpaca_tune.comparison.compare import compare
 from koalpaca_tune.data.reading import hub
-from koalpaca_tune.evaluation import items, requests, run, tasks
-from koalpaca_tune.evaluation.compare import compare
-from koalpaca_tune.evaluation.endpoint import Client, Endpoint
-from koalpaca_tune.evaluation.judge import Judge
-from koalpaca_tune.evaluation.judges import load as load_judge
-from koalpaca_tune.evaluation.tasks import Suite, Task
+from koalpaca_tune.evaluation import requests, run
+from koalpaca_tune.judging.endpoint import Client, Endpoint
+from koalpaca_tune.judging.judge import Judge
+from koalpaca_tune.judging.judges import load as load_judge
 from koalpaca_tune.runs import evaluate
+from koalpaca_tune.suites import items, tasks
+from koalpaca_tune.suites.tasks import Suite, Task
 
 DATA = Path(__file__).parent / "data"
 IDENTITY = {"base": "tiny", "base_fingerprint": "1", "adapter": None}

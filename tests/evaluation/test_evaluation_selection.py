@@ -13,15 +13,16 @@ from click.testing import CliRunner
 from koalpaca_tune.cli.main import cli
 from koalpaca_tune.config.recipe import Base
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import fields, fit, items, jobs, tasks, texts
+from koalpaca_tune.evaluation import fit, jobs
 from koalpaca_tune.evaluation.choices import Choices
 from koalpaca_tune.evaluation.extract import EXTRACT
 from koalpaca_tune.evaluation.run import evaluate
-from koalpaca_tune.evaluation.schema import Answer, Rule
-from koalpaca_tune.evaluation.selection import Asked, select
-from koalpaca_tune.evaluation.tasks import Suite
 from koalpaca_tune.records import Piece, Rendered
 from koalpaca_tune.runs import lengths
+from koalpaca_tune.suites import fields, items, tasks, texts
+from koalpaca_tune.suites.schema import Answer, Rule
+from koalpaca_tune.suites.selection import Asked, select
+from koalpaca_tune.suites.tasks import Suite
 
 ROW = {
     "a": "가",

@@ -10,7 +10,8 @@ import pytest
 from bigram import render
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, requests, tasks
+from koalpaca_tune.evaluation import requests
+from koalpaca_tune.suites import items, tasks
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = json.loads((DATA / "lm_eval_golden.json").read_text(encoding="utf-8"))

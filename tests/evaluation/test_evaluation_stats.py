@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from koalpaca_tune.evaluation import classes, metrics, resampling, stats
+from koalpaca_tune.comparison import classes, resampling, stats
+from koalpaca_tune.evaluation import metrics
 
 
 @pytest.mark.parametrize(("lost", "won"), [(0, 0), (0, 5), (0, 6), (3, 12), (10, 10), (40, 21)])

@@ -9,7 +9,8 @@ from bigram import render
 
 from koalpaca_tune import patterns, resources
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import items, requests, tasks
+from koalpaca_tune.evaluation import requests
+from koalpaca_tune.suites import items, tasks
 
 GOLDEN = {
     "ko-mini-sentiment": [

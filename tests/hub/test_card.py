@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from koalpaca_tune import jsonl
+from koalpaca_tune.comparison import verdict
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import verdict
 from koalpaca_tune.hub import card
 
 HOME = "/home/kim-cheolsu/비밀"

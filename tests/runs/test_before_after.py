@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from koalpaca_tune import jsonl
+from koalpaca_tune.comparison.compare import compare
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.compare import compare
-from koalpaca_tune.evaluation.selection import Asked
 from koalpaca_tune.runs import adapters, evaluate, record
+from koalpaca_tune.suites.selection import Asked
 
 Make = Callable[..., Any]
 Go = Callable[..., dict[str, Any]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from koalpaca_tune.evaluation.compare import Comparison, Row, Side
-from koalpaca_tune.evaluation.outcomes import Unit
-from koalpaca_tune.evaluation.stats import COHEN_DZ, COHEN_G, Paired
+from koalpaca_tune.comparison.compare import Comparison, Row, Side
+from koalpaca_tune.comparison.outcomes import Unit
+from koalpaca_tune.comparison.stats import COHEN_DZ, COHEN_G, Paired
 
 VERDICTS = {
     "improved": ("나아짐", "improved"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from koalpaca_tune.evaluation import words
-from koalpaca_tune.evaluation.compare import Comparison, Row
+from koalpaca_tune.comparison import words
+from koalpaca_tune.comparison.compare import Comparison, Row
 
 STATUS = 3
 """Exit status of a significant regression; 2 is a mistake in what was asked."""

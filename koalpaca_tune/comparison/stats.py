@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from koalpaca_tune.evaluation import classes, resampling
-from koalpaca_tune.evaluation.power import ALPHA, smallest_change
-from koalpaca_tune.evaluation.resampling import RESAMPLES, Estimate, sign_flip
+from koalpaca_tune.comparison import classes, resampling
+from koalpaca_tune.comparison.power import ALPHA, smallest_change
+from koalpaca_tune.comparison.resampling import RESAMPLES, Estimate, sign_flip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation.asking import Listing
-from koalpaca_tune.evaluation.rows import plain
-from koalpaca_tune.evaluation.schema import Answer, Rule
 from koalpaca_tune.patterns import fill
+from koalpaca_tune.suites.asking import Listing
+from koalpaca_tune.suites.rows import plain
+from koalpaca_tune.suites.schema import Answer, Rule
 
 Value = str | list[str]
 Fields = dict[str, Value]

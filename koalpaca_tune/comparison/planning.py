@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from koalpaca_tune.evaluation import power
-from koalpaca_tune.evaluation.power import ALPHA, POWER
+from koalpaca_tune.comparison import power
+from koalpaca_tune.comparison.power import ALPHA, POWER
 
 CHANGED = 0.2
 """Share of items assumed to change their outcome, where nothing is known."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from koalpaca_tune import korean
-from koalpaca_tune.evaluation import metrics, stats, titles
-from koalpaca_tune.evaluation.pairing import Pair, TaskPair
-from koalpaca_tune.evaluation.scoring import Audit
+from koalpaca_tune.comparison import stats, titles
+from koalpaca_tune.comparison.pairing import Pair, TaskPair
+from koalpaca_tune.comparison.scoring import Audit
+from koalpaca_tune.evaluation import metrics
 from koalpaca_tune.evaluation.store import Line
 
 SAME_TEXT = 0.8

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from koalpaca_tune.evaluation.outcomes import Outcome, Unit
-from koalpaca_tune.evaluation.pairing import TaskPair
-from koalpaca_tune.evaluation.stats import Paired
+from koalpaca_tune.comparison.outcomes import Outcome, Unit
+from koalpaca_tune.comparison.pairing import TaskPair
+from koalpaca_tune.comparison.stats import Paired
 
 NONE = "(없음)"
 """The category of items that have none, in a task where others do."""

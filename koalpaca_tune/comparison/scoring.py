@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koalpaca_tune.evaluation import metrics, stats
-from koalpaca_tune.evaluation.pairing import TaskPair
-from koalpaca_tune.evaluation.power import ALPHA
-from koalpaca_tune.evaluation.stats import Paired
-from koalpaca_tune.evaluation.verdict import Verdict, verdict_of
+from koalpaca_tune.comparison import stats
+from koalpaca_tune.comparison.pairing import TaskPair
+from koalpaca_tune.comparison.power import ALPHA
+from koalpaca_tune.comparison.stats import Paired
+from koalpaca_tune.comparison.verdict import Verdict, verdict_of
+from koalpaca_tune.evaluation import metrics
 
 
 @dataclass(frozen=True, slots=True)

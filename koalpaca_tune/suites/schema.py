@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from koalpaca_tune import patterns
 from koalpaca_tune.config.check import Strict
-from koalpaca_tune.evaluation.asking import AnswerProfile, ChoiceProfile, Positive, Text, Texts
+from koalpaca_tune.suites.asking import AnswerProfile, ChoiceProfile, Positive, Text, Texts
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Metric = Literal["accuracy", "accuracy_norm", "accuracy_pmi", "macro_f1"]

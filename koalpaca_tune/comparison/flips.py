@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from koalpaca_tune.comparison.outcomes import Outcome
+from koalpaca_tune.comparison.pairing import TaskPair
 from koalpaca_tune.evaluation import metrics
-from koalpaca_tune.evaluation.outcomes import Outcome
-from koalpaca_tune.evaluation.pairing import TaskPair
 from koalpaca_tune.evaluation.store import Line
 
 POINTS = 10.0

@@ -12,9 +12,9 @@ from koalpaca_tune.config import load as config_load
 from koalpaca_tune.config.check import check
 from koalpaca_tune.config.document import Document
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation.asking import Profile
-from koalpaca_tune.evaluation.rows import Place
-from koalpaca_tune.evaluation.schema import (
+from koalpaca_tune.suites.asking import Profile
+from koalpaca_tune.suites.rows import Place
+from koalpaca_tune.suites.schema import (
     KINDS,
     MODELS,
     AnswerTask,

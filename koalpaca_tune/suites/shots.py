@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.item import Example, Item
-from koalpaca_tune.evaluation.tasks import Task
+from koalpaca_tune.suites.item import Example, Item
+from koalpaca_tune.suites.tasks import Task
 
 SEED = 1234
 """lm-evaluation-harness' own seed of examples (the fourth number of its --seed)."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from koalpaca_tune import html, jsonl, plots
+from koalpaca_tune.comparison import flips, titles, words
+from koalpaca_tune.comparison.categories import Categories
+from koalpaca_tune.comparison.compare import Comparison, Row
+from koalpaca_tune.comparison.flips import Changed
+from koalpaca_tune.comparison.guards import Notice
+from koalpaca_tune.comparison.outcomes import Unit
+from koalpaca_tune.comparison.scoring import Audit
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import flips, titles, words
-from koalpaca_tune.evaluation.categories import Categories
-from koalpaca_tune.evaluation.compare import Comparison, Row
-from koalpaca_tune.evaluation.flips import Changed
-from koalpaca_tune.evaluation.guards import Notice
-from koalpaca_tune.evaluation.outcomes import Unit
-from koalpaca_tune.evaluation.scoring import Audit
 
 WORST_SHOWN = 20
 """Regressions of all tasks together on the page; all of them are in comparison.json."""

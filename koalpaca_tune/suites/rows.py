@@ -17,7 +17,7 @@ from koalpaca_tune import jsonl
 from koalpaca_tune.data.reading import readers
 from koalpaca_tune.data.rows import Rejected, Row
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.schema import Hub
+from koalpaca_tune.suites.schema import Hub
 
 CONFIG = "config"
 """Column that a row of a source with several configurations gets: the one that it came from."""

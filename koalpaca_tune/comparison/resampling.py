@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from koalpaca_tune.evaluation.power import ALPHA
+from koalpaca_tune.comparison.power import ALPHA
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from koalpaca_tune.evaluation.item import Item
-from koalpaca_tune.evaluation.tasks import Task
+from koalpaca_tune.suites.item import Item
+from koalpaca_tune.suites.tasks import Task
 
 
 def chosen(task: Task, whole: tuple[Item, ...]) -> tuple[Item, ...]:

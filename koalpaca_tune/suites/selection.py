@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation.tasks import Suite, Task, asked_by, find_task, load_suite, profiles, with_shots
+from koalpaca_tune.suites.tasks import Suite, Task, asked_by, find_task, load_suite, profiles, with_shots
 
 Note = tuple[str, str]
 """Korean, English."""

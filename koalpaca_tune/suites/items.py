@@ -12,14 +12,14 @@ from typing import Any
 from koalpaca_tune import patterns
 from koalpaca_tune.data.rows import Row
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
-from koalpaca_tune.evaluation import fields as columns
-from koalpaca_tune.evaluation import rows, sampling, shots, texts
-from koalpaca_tune.evaluation.asking import ChoiceProfile, Prompt, When, written
-from koalpaca_tune.evaluation.fields import Fields
-from koalpaca_tune.evaluation.item import Item
-from koalpaca_tune.evaluation.rows import Place, Rows
-from koalpaca_tune.evaluation.schema import AnswerTask, ChoiceTask, InstructionTask, JudgedTask, TextTask
-from koalpaca_tune.evaluation.tasks import SCORING, Task, examples, scored
+from koalpaca_tune.suites import fields as columns
+from koalpaca_tune.suites import rows, sampling, shots, texts
+from koalpaca_tune.suites.asking import ChoiceProfile, Prompt, When, written
+from koalpaca_tune.suites.fields import Fields
+from koalpaca_tune.suites.item import Item
+from koalpaca_tune.suites.rows import Place, Rows
+from koalpaca_tune.suites.schema import AnswerTask, ChoiceTask, InstructionTask, JudgedTask, TextTask
+from koalpaca_tune.suites.tasks import SCORING, Task, examples, scored
 
 __all__ = ["Item", "ItemSet", "load"]
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation.endpoint import Client, Message, Reply
-from koalpaca_tune.evaluation.judges import Instructed
 from koalpaca_tune.instructions import language
+from koalpaca_tune.judging.endpoint import Client, Message, Reply
+from koalpaca_tune.judging.judges import Instructed
 from koalpaca_tune.records import Conversation, Turn
 
 _CODE = re.compile(

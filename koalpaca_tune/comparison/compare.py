@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from koalpaca_tune.evaluation import categories, flips, guards, metrics, outcomes, scoring, stats, titles, verdict
-from koalpaca_tune.evaluation.categories import Categories
-from koalpaca_tune.evaluation.flips import Flip
-from koalpaca_tune.evaluation.guards import Notice
-from koalpaca_tune.evaluation.outcomes import SEED, Outcome, Unit
-from koalpaca_tune.evaluation.pairing import Pair, TaskPair, pair
-from koalpaca_tune.evaluation.power import ALPHA
-from koalpaca_tune.evaluation.scoring import Audit
-from koalpaca_tune.evaluation.stats import Paired
-from koalpaca_tune.evaluation.verdict import Finding, Said, Verdict, verdict_of
+from koalpaca_tune.comparison import categories, flips, guards, outcomes, scoring, stats, titles, verdict
+from koalpaca_tune.comparison.categories import Categories
+from koalpaca_tune.comparison.flips import Flip
+from koalpaca_tune.comparison.guards import Notice
+from koalpaca_tune.comparison.outcomes import SEED, Outcome, Unit
+from koalpaca_tune.comparison.pairing import Pair, TaskPair, pair
+from koalpaca_tune.comparison.power import ALPHA
+from koalpaca_tune.comparison.scoring import Audit
+from koalpaca_tune.comparison.stats import Paired
+from koalpaca_tune.comparison.verdict import Finding, Said, Verdict, verdict_of
+from koalpaca_tune.evaluation import metrics
 
 
 @dataclass(frozen=True)

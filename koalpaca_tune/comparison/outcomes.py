@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from koalpaca_tune.evaluation import metrics, stats
-from koalpaca_tune.evaluation.pairing import TaskPair
-from koalpaca_tune.evaluation.stats import Floats, Ints, Paired
+from koalpaca_tune.comparison import stats
+from koalpaca_tune.comparison.pairing import TaskPair
+from koalpaca_tune.comparison.stats import Floats, Ints, Paired
+from koalpaca_tune.evaluation import metrics
 from koalpaca_tune.evaluation.store import Line
 from koalpaca_tune.measures import registry
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from koalpaca_tune.evaluation.power import ALPHA
-from koalpaca_tune.evaluation.resampling import RESAMPLES
+from koalpaca_tune.comparison.power import ALPHA
+from koalpaca_tune.comparison.resampling import RESAMPLES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Two evaluations of the same items: what changed, and what can be said of it."""

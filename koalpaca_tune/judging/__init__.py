@@ -1,0 +1,1 @@
+"""Another model that gives points to answers, behind an endpoint."""

@@ -1,0 +1,1 @@
+"""What is asked: suites, tasks and their items, read from reviewed files."""
