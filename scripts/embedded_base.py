@@ -10,6 +10,9 @@ One file holds the whole road from Korean Wikipedia to `AutoModelForCausalLM.fro
     measure     bits per character on held-out articles, a bigram baseline, three sampled texts
 
 Every hundredth article (by a hash of its id) is held out: neither tokenizer nor model ever sees it.
+
+The larger base of scripts/before_after is made by the same steps, with other sizes, from articles alone
+(--articles-only), and in a given time (--minutes). Without these options all is as for the embedded base.
 """
 
 from __future__ import annotations
@@ -45,7 +48,11 @@ ROTARY_SHARE = 0.5
 ROTARY_BASE = 10_000
 NORM_EPS = 1e-5
 CONTEXT = 1024
+SUMS = "data.json"  # in the work folder, of articles alone: what was learned from
 CHECK_GRADIENTS_AT = 100  # a step late enough for every gradient to differ from zero
+TIMED = 50  # steps after which --minutes is turned into a number of steps
+SETTLED = 20  # of these the first ones, which compile and warm up, are not timed
+SPARED = 0.03  # of the time left, in case the machine slows down
 
 
 # ----------------------------------------------------------------------------------------------- the data
@@ -89,19 +96,28 @@ def is_held_out(article: Article) -> bool:
     return int(hashlib.sha256(article.id.encode()).hexdigest(), 16) % 100 == 0
 
 
-def training_texts(data: Path) -> Iterator[str]:
+def is_chosen(article: Article, share: float) -> bool:
+    """Whether the article is among that share of all, by a hash of its id."""
+    return share >= 1.0 or int(hashlib.sha256(article.id.encode()).hexdigest(), 16) // 100 % 10_000 < share * 10_000
+
+
+def training_texts(data: Path, share: float = 1.0, articles_only: bool = False) -> Iterator[str]:
     """Yield everything that may be learned from: the articles not held out, then the reviews."""
-    yield from (article.text for article in read_articles(data) if not is_held_out(article))
+    for article in read_articles(data):
+        if not is_held_out(article) and is_chosen(article, share):
+            yield article.text
+    if articles_only:
+        return
     reviews = list(read_reviews(data))
     for start in range(0, len(reviews), 8):  # eight to a document, lest half of all documents be reviews
         yield "\n".join(reviews[start : start + 8])
 
 
-def held_out_texts(data: Path, characters: int | None = None) -> list[str]:
+def held_out_texts(data: Path, characters: int | None = None, share: float = 1.0) -> list[str]:
     """Return the held-out articles, or whole articles from the front until `characters` are reached."""
     texts, total = [], 0
     for article in read_articles(data):
-        if is_held_out(article):
+        if is_held_out(article) and is_chosen(article, share):
             texts.append(article.text)
             total += len(article.text)
             if characters is not None and total >= characters:
@@ -159,7 +175,8 @@ def command_tokenizer(args: argparse.Namespace) -> None:
     """Learn the tokenizer and write its two files."""
     args.work.mkdir(parents=True, exist_ok=True)
     (args.work / "tokenizer.json").write_text(
-        train_tokenizer(training_texts(args.data), args.vocab_size), encoding="utf-8"
+        train_tokenizer(training_texts(args.data, args.share, args.articles_only), args.vocab_size),
+        encoding="utf-8",
     )
     write_json(args.work / "tokenizer_config.json", tokenizer_config())
     print(f"tokenizer: {args.vocab_size} entries in {args.work}")
@@ -170,9 +187,9 @@ def command_encode(args: argparse.Namespace) -> None:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(args.work / "tokenizer.json"))
-    training = list(training_texts(args.data))
+    training = list(training_texts(args.data, args.share, args.articles_only))
     np.random.default_rng(args.seed).shuffle(training)
-    for name, texts in (("train", training), ("held_out", held_out_texts(args.data))):
+    for name, texts in (("train", training), ("held_out", held_out_texts(args.data, share=args.share))):
         parts: list[np.ndarray[Any, Any]] = []
         for start in range(0, len(texts), 4096):  # in batches, so the encodings never pile up in memory
             for encoding in tokenizer.encode_batch_fast(texts[start : start + 4096]):
@@ -182,6 +199,9 @@ def command_encode(args: argparse.Namespace) -> None:
         size = {"documents": len(texts), "characters": sum(map(len, texts)), "tokens": len(tokens)}
         write_json(args.work / f"{name}.json", size)
         print(name, json.dumps(size), flush=True)
+    (args.work / SUMS).unlink(missing_ok=True)
+    if args.articles_only:
+        write_json(args.work / SUMS, data_sums(args.data, "kowiki/kowiki.jsonl.zst"))
 
 
 # ---------------------------------------------------------------------------------------------- the model
@@ -357,6 +377,49 @@ def learning_rate(step: int, steps: int, warmup: int, decay_share: float) -> flo
     return min(1.0, (step + 1) / warmup, (steps - step) / (steps * decay_share))
 
 
+def steps_in(seconds: float, seconds_a_step: float, done: int) -> int:
+    """Return how many steps there are in all, when `done` are done and `seconds` are left.
+
+    Never so few that the schedule would already have had to fall: the first steps went by without it.
+    """
+    return max(done + int(seconds * (1 - SPARED) / seconds_a_step), 4 * done)
+
+
+class Stopwatch:
+    """Times steps without stopping the device between them, and turns a time into a number of steps."""
+
+    def __init__(self, minutes: float, device: torch.device) -> None:
+        self.ends = time.perf_counter() + 60 * minutes
+        self.device = device
+        self.lap = 0.0
+
+    def now(self) -> float:
+        """Return the time at which the device has done all it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def steps(self, done: int, check: Callable[[], object], checks_every: int) -> int | None:
+        """Return the number of steps in all once enough are timed (after TIMED steps), before that None.
+
+        Args:
+            done: steps done.
+            check: a held-out check, which is timed too.
+            checks_every: steps between two of them.
+        """
+        if done == SETTLED:
+            self.lap = self.now()
+        if done != TIMED:
+            return None
+        began = self.now()
+        step = (began - self.lap) / (TIMED - SETTLED)
+        check()
+        once = self.now()
+        check()
+        one_check = self.now() - once  # the first one may have compiled
+        return steps_in(self.ends - self.now() - 2 * one_check, step + one_check / checks_every, done)
+
+
 def windows(tokens: Tensor, length: int, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (ids, targets) for ever: every epoch cuts the stream at new points and shuffles the cuts."""
     generator = torch.Generator().manual_seed(seed)
@@ -410,6 +473,7 @@ def worst_gradient_error(model: NeoX, loss_of: Callable[..., Tensor], ids: Tenso
 def command_train(args: argparse.Namespace) -> None:
     """Pretrain from scratch and save the weights to work/weights.pt."""
     device = torch.device(args.device)
+    watch = Stopwatch(args.minutes, device) if args.minutes else None
     torch.manual_seed(args.seed)
     tokens = torch.from_numpy(np.load(args.work / "train.npy")).to(device)
     held_out = torch.from_numpy(np.load(args.work / "held_out.npy")).to(device)
@@ -433,7 +497,8 @@ def command_train(args: argparse.Namespace) -> None:
     peaks = [float(group["lr"]) for group in groups]
     loss_of: Callable[..., Tensor] = compiled(model) if args.compile else model
     tokens_per_step = args.batch * args.length
-    steps = int(args.tokens // tokens_per_step)
+    # timed steps come before any decay: as if there were steps without end
+    steps = 1 << 40 if watch else int(args.tokens // tokens_per_step)
     facts = {
         **versions(device),
         "seed": args.seed,
@@ -450,12 +515,16 @@ def command_train(args: argparse.Namespace) -> None:
         "warmup_steps": args.warmup,
         "decay_share": args.decay_share,
     }
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(facts | ({"steps": None, "epochs": None} if watch else {})), flush=True)
+
+    def held_out_nats_now() -> float:
+        return quick_held_out(loss_of, held_out, args.length, args.batch)
 
     batches = windows(tokens, args.length, args.batch, args.seed)
     began = lap = time.perf_counter()
     recent = torch.zeros((), device=device)
-    for step in range(steps):
+    step = -1
+    while (step := step + 1) < steps:
         factor = learning_rate(step, steps, args.warmup, args.decay_share)
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * factor
@@ -472,6 +541,12 @@ def command_train(args: argparse.Namespace) -> None:
             optimizer.zero_grad(set_to_none=True)
         recent += loss.detach()
         done = step + 1
+        if watch and (known := watch.steps(done, held_out_nats_now, args.check_every)):
+            steps = known
+            facts |= {"steps": steps, "epochs": round(steps * tokens_per_step / len(tokens), 2)}
+            facts["minutes"] = args.minutes
+            print(f"{steps} steps fit into {args.minutes} minutes: {facts['epochs']} epochs", flush=True)
+            lap = time.perf_counter()
         if done % args.log_every == 0:
             mean, now = float(recent) / args.log_every, time.perf_counter()
             speed = args.log_every * tokens_per_step / (now - lap)
@@ -479,7 +554,7 @@ def command_train(args: argparse.Namespace) -> None:
             recent.zero_()
             lap = now
         if done % args.check_every == 0 or done == steps:
-            nats = quick_held_out(loss_of, held_out, args.length, args.batch)
+            nats = held_out_nats_now()
             bits = nats / math.log(2) * tokens_per_character
             seconds = time.perf_counter() - began
             check = f"held-out {nats:.4f} nats/token ~{bits:.4f} bits/character"
@@ -568,10 +643,7 @@ def command_export(args: argparse.Namespace) -> None:
         {
             "script": "scripts/embedded_base.py",
             "training": saved["facts"],
-            "data": {
-                name: {"sha256": hashlib.sha256((args.data / name).read_bytes()).hexdigest()}
-                for name in ("kowiki/kowiki.jsonl.zst", "nsmc/train.tsv")
-            },
+            "data": learned_from(args.work, args.data),
             "training_tokens": json.loads((args.work / "train.json").read_text()),
             "held_out_tokens": json.loads((args.work / "held_out.json").read_text()),
             "held_out": "articles whose sha256(id), read as an integer, is divisible by 100",
@@ -579,6 +651,18 @@ def command_export(args: argparse.Namespace) -> None:
     )
     write_sums(args.model)
     print(f"exported to {args.model}")
+
+
+def data_sums(data: Path, *names: str) -> dict[str, Any]:
+    """Return the hashes of files under `data`."""
+    return {name: {"sha256": hashlib.sha256((data / name).read_bytes()).hexdigest()} for name in names}
+
+
+def learned_from(work: Path, data: Path) -> dict[str, Any]:
+    """Return the hashes of the files learned from: as encoding noted them, else of articles and reviews."""
+    if (work / SUMS).is_file():  # the machine that trains need not have the data
+        return cast(dict[str, Any], json.loads((work / SUMS).read_text(encoding="utf-8")))
+    return data_sums(data, "kowiki/kowiki.jsonl.zst", "nsmc/train.tsv")
 
 
 def write_sums(folder: Path) -> None:
@@ -769,14 +853,18 @@ def main() -> None:
         sub.add_argument("--vocab-size", type=int, default=8192)
         return sub
 
-    add("tokenizer", command_tokenizer, "learn the tokenizer")
-    add("encode", command_encode, "turn the articles into token ids")
+    tokenizer = add("tokenizer", command_tokenizer, "learn the tokenizer")
+    encode = add("encode", command_encode, "turn the articles into token ids")
+    for sub in (tokenizer, encode):
+        sub.add_argument("--articles-only", action="store_true", help="leave the film reviews out")
+        sub.add_argument("--share", type=float, default=1.0, help="of the articles, held-out ones too")
     train = add("train", command_train, "pretrain the model")
     train.add_argument("--width", type=int, default=256)
     train.add_argument("--layers", type=int, default=7)
     train.add_argument("--heads", type=int, default=4)
     train.add_argument("--inner", type=int, default=1024)
     train.add_argument("--tokens", type=float, default=2.8e9, help="tokens to see in all")
+    train.add_argument("--minutes", type=float, help="time for it all, in place of --tokens")
     train.add_argument("--length", type=int, default=1024, help="tokens in one window")
     train.add_argument("--batch", type=int, default=96, help="windows in one step")
     train.add_argument("--muon-lr", type=float, default=0.03)
