@@ -41,7 +41,11 @@ def add_layer_norm(
 
 def gelu(x: Tensor, out: Tensor, narrow: Scaled | None = None) -> None:
     """See `plain`."""
-    aten.gelu.out(x, out=out)
+    if out.is_contiguous():
+        aten.gelu.out(x, out=out)
+    else:
+        # gelu.out of torch 2.13 leaves rows that stand apart unwritten
+        out.copy_(functional.gelu(x))
 
 
 def swiglu(gate_up: Tensor, out: Tensor, narrow: Scaled | None = None) -> None:

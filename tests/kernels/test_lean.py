@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from koalpaca_tune.kernels import lean, plain
@@ -26,6 +27,19 @@ def test_norms_and_activations() -> None:
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-6)
     assert bool((found[1][1][:, :, 16:] == 0).all())
+
+
+@pytest.mark.parametrize("rows", [7, 37])
+def test_activations_into_rows_that_stand_apart(rows: int) -> None:
+    """As where LoRA's columns lie beside an activation. What was there must not be left."""
+    x = draw(rows, 128)
+    for name, width in (("gelu", 128), ("swiglu", 64)):
+        found = []
+        for kernels in (plain, lean):
+            wide = torch.full((rows, width + 16), torch.nan)
+            getattr(kernels, name)(x.clone(), wide[:, :width])
+            found.append(wide[:, :width])
+        torch.testing.assert_close(*found, atol=1e-6, rtol=1e-6)
 
 
 def test_rotation_in_place() -> None:
