@@ -21,7 +21,7 @@ REPORT = f"; import sys; print([name for name in {HEAVY!r} if name in sys.module
         "[CliRunner().invoke(cli, words, catch_exceptions=False) for words in "
         "(['--help'], ['train', '--help'], ['recipe', 'list'], ['recipe', 'show', 'demo'])]",
         "import koalpaca_tune.data.load, koalpaca_tune.tokens.encode, koalpaca_tune.templates.registry, "
-        "koalpaca_tune.evaluation.tasks, koalpaca_tune.hub",
+        "koalpaca_tune.suites.tasks, koalpaca_tune.hub",
     ],
     ids=["package", "commands", "help and recipes", "pure rooms"],
 )

@@ -19,7 +19,10 @@ from koalpaca_tune.models import adapter, base
 from koalpaca_tune.models.base import Loaded
 from koalpaca_tune.tokens.encode import Encoder
 
-TARGETS = {"gpt_neox": ["query_key_value", "dense"], "llama": ["q_proj", "v_proj", "down_proj"]}
+TARGETS = {
+    "gpt_neox": ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"],
+    "llama": ["q_proj", "v_proj", "down_proj"],
+}
 FULL = Quantization(load_in_4bit=False)
 
 
