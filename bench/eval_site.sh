@@ -14,7 +14,7 @@ rm -rf "$out/eval"
 mkdir -p "$out/eval/kobest"
 for task in BoolQ COPA WiC HellaSwag SentiNeg; do
   mkdir "$out/eval/kobest/$task"
-  cp "$root/kobest/$task/train.tsv" "$root/kobest/$task/test.tsv" "$out/eval/kobest/$task/"
+  cp "$root/kobest/$task/"{train,dev,test}.tsv "$out/eval/kobest/$task/"
 done
 mkdir "$out/eval/polyglot_tokenizer"
 cp "$root"/polyglot_tokenizer/{tokenizer,tokenizer_config,special_tokens_map}.json "$out/eval/polyglot_tokenizer/"

@@ -11,7 +11,7 @@ import pandas as pd
 
 NAMES = ("boolq", "copa", "wic", "hellaswag", "sentineg")
 FOLDERS = dict(zip(NAMES, ("BoolQ", "COPA", "WiC", "HellaSwag", "SentiNeg"), strict=True))
-SPLITS = {"train": "train", "test": "test"}
+SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 COLUMNS: dict[str, dict[str, str]] = {
     "boolq": {"Text": "paragraph", "Question": "question", "Answer": "label"},
     "copa": {

@@ -13,9 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kobest_rows import FOLDERS, rows_of
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
-from lm_eval_parity import FOLDERS, lm_eval, rows_of
+from lm_eval_parity import lm_eval
 
 DATA = Path(__file__).parent.parent / "tests" / "evaluation" / "data"
 SHOTS = (0, 2)

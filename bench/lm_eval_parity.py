@@ -17,7 +17,7 @@ For every choice: the same ids, the same first id of the answer, log-likelihoods
 the same pick, raw and per character, and the same right answer. For every task: the same accuracy, macro-F1 and
 acc_norm. What differs is listed with the item's id, and the exit status is 1.
 
-At N shots the examples are our own: the `lm-eval` profile's rule (evaluation/shots.py) on the training split. An
+At N shots the examples are our own: the `lm-eval` profile's rule (suites/shots.py) on the training split. An
 item longer than the base's context is cut at the left on both sides, as that profile says; lm-eval keeps one token
 more (nothing is predicted from the last one), so those items are counted and only their texts compared, and the
 metrics of their task are not. A refusal is a difference.
@@ -30,10 +30,9 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 # the set would be looked for on the Hub, and with it a metric that is never called
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -47,9 +46,9 @@ except ModuleNotFoundError as missing:
 
 import measure
 import numpy as np
-import pandas as pd
 import torch
 import transformers
+from kobest_rows import NAMES, rows_of
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -78,30 +77,6 @@ CUT = "cut at the left"
 LISTED = 12
 """Differences of a task that are printed; all are counted."""
 
-NAMES = ("boolq", "copa", "wic", "hellaswag", "sentineg")
-FOLDERS = dict(zip(NAMES, ("BoolQ", "COPA", "WiC", "HellaSwag", "SentiNeg"), strict=True))
-SPLITS = {"train": "train", "validation": "dev", "test": "test"}
-COLUMNS: dict[str, dict[str, str]] = {
-    "boolq": {"Text": "paragraph", "Question": "question", "Answer": "label"},
-    "copa": {
-        "sentence": "premise",
-        "question": "question",
-        "1": "alternative_1",
-        "2": "alternative_2",
-        "Answer": "label",
-    },
-    "wic": {"Target": "word", "SENTENCE1": "context_1", "SENTENCE2": "context_2", "ANSWER": "label"},
-    "hellaswag": {"context": "context", **{f"choice{n}": f"ending_{n}" for n in range(1, 5)}, "label": "label"},
-    "sentineg": {"Text": "sentence", "Label": "label"},
-}
-"""Columns of the TSV files -> columns of skt/kobest_v1."""
-CLASSES: dict[str, list[str]] = {
-    "boolq": ["False", "True"],
-    "copa": ["alternative_1", "alternative_2"],
-    "wic": ["False", "True"],
-    "hellaswag": [f"ending_{n}" for n in range(1, 5)],
-    "sentineg": ["negative", "positive"],
-}
 METRICS = {"accuracy": "acc,none", "accuracy_norm": "acc_norm,none", "macro_f1": "f1,none"}
 """Our metric -> lm-eval's, with the name of its filter."""
 
@@ -136,30 +111,6 @@ class Side:
     texts: list[tuple[str, ...]]
     items: list[Scored | None]
     metrics: dict[str, float]
-
-
-def published(name: str, root: Path) -> datasets.DatasetDict:
-    """The splits of a task with the columns of skt/kobest_v1."""
-    columns = COLUMNS[name]
-    texts = {column: datasets.Value("string") for column in columns.values() if column != "label"}
-    features = datasets.Features({**texts, "label": datasets.ClassLabel(names=CLASSES[name])})
-    found = {}
-    for split, file in SPLITS.items():
-        frame = pd.read_csv(root / "kobest" / FOLDERS[name] / f"{file}.tsv", sep="\t").dropna()
-        frame = frame[list(columns)].rename(columns=columns)
-        # truths become 0 and 1; COPA counts from 1
-        frame["label"] = frame["label"].astype(int) - (1 if name == "copa" else 0)
-        found[split] = datasets.Dataset.from_pandas(frame, features=features, preserve_index=False)
-    return datasets.DatasetDict(found)
-
-
-def rows_of(name: str, root: Path) -> Callable[..., datasets.DatasetDict]:
-    """What lm-eval calls in place of load_dataset, with a task's metadata."""
-
-    def rows(**metadata: Any) -> datasets.DatasetDict:
-        return published(name, root)
-
-    return rows
 
 
 def twin(folder: Path) -> str:

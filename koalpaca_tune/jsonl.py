@@ -115,7 +115,7 @@ def read_json(path: Path) -> dict[str, Any]:
         KoalpacaError: no such file (file-missing), or not a JSON object (json-file).
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise KoalpacaError(
             "file-missing", f"cannot read it ({error.strerror}).", where=str(path), fix="Check the path."

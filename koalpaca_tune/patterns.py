@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 
 from koalpaca_tune import korean
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# letters of any script: the columns of a Korean file are named in Korean
+_NAME = re.compile(r"[^\W\d]\w*")
 _PAIR = re.compile(r"[가-힣]+/[가-힣]+")
 
 

@@ -1,9 +1,10 @@
-"""What `koalpaca eval` shows before it runs: the suites and tasks there are, and the plan of a run."""
+"""What `koalpaca eval` shows: the suites and tasks there are, the plan of a run, and its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -93,6 +94,45 @@ def plan(prepared: Prepared) -> None:
     console.print(shown)
     for line in planning.notes(tests):
         console.print(line, style="dim")
+
+
+def scores(folders: Sequence[Path]) -> None:
+    """Each task's measures that a comparison would test, and how many items have no score."""
+    from koalpaca_tune.comparison import titles
+    from koalpaca_tune.evaluation.run import Result
+
+    results = [Result.read(folder) for folder in folders]
+    shown = _table("점수 (scores)", ["과제 (task)", "문항 (items)", *(folder.name for folder in folders)])
+    for sides in zip(*(result.tasks for result in results), strict=True):
+        task = sides[0]
+        for measure in [task["primary"]] if task["primary"] else list(task["metrics"]):
+            title, _ = titles.of_row(task, measure)
+            shown.add_row(title, str(task["items"]), *(_score(side, measure) for side in sides))
+    console.print(shown)
+    for folder, result in zip(folders, results, strict=True):
+        for task in result.tasks:
+            for korean, english in _lacking(task):
+                done(f"{folder.name}, {task['title']}: {korean} ({english})")
+
+
+def _score(task: Mapping[str, Any], measure: str) -> str:
+    from koalpaca_tune.comparison import words
+
+    value = task["metrics"][measure]
+    if value is None:
+        return "–"
+    if "judge" in task:
+        return words.value(value, "points")
+    return words.value(value, "bits" if measure == "bits_per_character" else "share")
+
+
+def _lacking(task: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    items = task["items"]
+    if errors := task.get("errors"):
+        korean = f"{items}문항 가운데 {errors}문항을 채점하지 못했습니다. 같은 명령으로 다시 묻습니다"
+        yield korean, f"{errors} of {items} items have no score; the same command asks them again"
+    if (cut := task.get("cut")) and cut * 20 > items:
+        yield f"{items}답 가운데 {cut}답이 길이 제한에서 끊겼습니다", f"{cut} of {items} cut by the length limit"
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -104,6 +104,9 @@ def evaluate(
         folders = runs.evaluate(
             prepared, out, progress=lambda what, finished, total: update(finished, total, name=what)
         )
+    if not gate:
+        console.print()
+        shown.scores(folders)
     for folder in folders:
         done(f"결과 (result): {folder}/result.json")
     if gate:
@@ -151,6 +154,11 @@ def compare(before: Path, after: Path, out: Path, gate: bool) -> None:
     from koalpaca_tune.cli.show import console, done
     from koalpaca_tune.comparison import report
     from koalpaca_tune.comparison.compare import compare as run
+    from koalpaca_tune.errors import KoalpacaError
+
+    if before.resolve() == after.resolve():
+        fix = "Name two evaluations, such as judged/base and judged/adapter."
+        raise KoalpacaError("compare-same", "before and after are the same folder.", where=str(before), fix=fix)
 
     with console.status("짝지어 비교하는 중 (comparing)"):
         comparison = run(before, after)

@@ -139,7 +139,9 @@ def _written(task: TaskPair, measure: str) -> Outcome | None:
         [_value(line, measure, task.before["kind"]) for line in lines]
         for lines in (task.lines_before, task.lines_after)
     ]
-    return _decided(task.name, measure, values, measure in yes_no, measure in lower)
+    found = _decided(task.name, measure, values, measure in yes_no, measure in lower)
+    # a judge whose every score is 1 of 10 gave no 100 %
+    return replace(found, unit="points") if found and "judge" in task.before else found
 
 
 def style_measures(task: TaskPair) -> list[str]:

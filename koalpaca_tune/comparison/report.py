@@ -162,7 +162,7 @@ def _categories(one: Categories) -> dict[str, Any]:
             "before": words.value(row.paired.before, one.unit),
             "after": words.value(row.paired.after, one.unit),
             "change": words.change(row.paired.difference, one.unit),
-            "interval": words.interval(row.paired.low, row.paired.high, one.unit),
+            "interval": words.spread(row.paired, one.unit),
             "lost": row.paired.lost,
             "won": row.paired.won,
             "both_right": row.both_right,
@@ -174,7 +174,7 @@ def _categories(one: Categories) -> dict[str, Any]:
         "before": words.value(one.macro.before, one.unit),
         "after": words.value(one.macro.after, one.unit),
         "change": words.change(one.macro.difference, one.unit),
-        "interval": words.interval(one.macro.low, one.macro.high, one.unit),
+        "interval": words.spread(one.macro, one.unit),
     }
     flipped = any(row.both_right is not None for row in one.rows)
     return {"title": one.title, "title_en": one.title_en, "rows": rows, "macro": macro, "flips": flipped}

@@ -112,7 +112,9 @@ def _part(
     if overall == "no detectable improvement":
         return (
             f"{place} {count}가지에서는 달라진 것을 확인하지 못했습니다.",
-            f"None of the {count} measures on {place_en} changed detectably.",
+            f"None of the {count} measures on {place_en} changed detectably."
+            if count > 1
+            else f"The one measure on {place_en} did not change detectably.",
         )
     better, worse = _names(findings, "improved"), _names(findings, "worse")
     if overall == "mixed":

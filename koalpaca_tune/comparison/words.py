@@ -33,6 +33,13 @@ def interval(low: float, high: float, unit: Unit) -> str:
     return f"[{change(low, unit).removesuffix('%p')}, {change(high, unit).removesuffix('%p')}]"
 
 
+def spread(paired: Paired, unit: Unit) -> str:
+    """The interval of a difference; a dash where a single item was resampled, which tells of no spread."""
+    if paired.n < 2 and paired.low == paired.high:
+        return "–"
+    return interval(paired.low, paired.high, unit)
+
+
 def p_value(number: float) -> str:
     """Three decimals, or below the smallest of them."""
     return "<0.001" if number < 0.001 else f"{number:.3f}"
@@ -57,7 +64,7 @@ def row(one: Row) -> dict[str, Any]:
         "before": value(paired.before, unit),
         "after": value(paired.after, unit),
         "change": change(paired.difference, unit),
-        "interval": interval(paired.low, paired.high, unit),
+        "interval": spread(paired, unit),
         "p": p_value(one.p_holm),
         "effect": size,
         "effect_interval": size_interval,
@@ -81,7 +88,7 @@ def side(one: Side) -> dict[str, Any]:
         "before": value(one.paired.before, one.unit),
         "after": value(one.paired.after, one.unit),
         "change": change(one.paired.difference, one.unit),
-        "interval": interval(one.paired.low, one.paired.high, one.unit),
+        "interval": spread(one.paired, one.unit),
         "p": p_value(one.paired.p),
         "n": one.paired.n,
     }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_NUMBER = re.compile(
+    # 5-3 and 2024-2025 hold no minus, `3,` and 10,20 no thousands
+    r"(?:(?<![\w)\]])[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?"
+)
 _LETTER = (
     # KorMedMCQA (arXiv 2403.01469, appendix B): the first of these that is found, and its last occurrence
     re.compile(r"정답[은:：\s]*\(?([A-Ea-e])(?![A-Za-z])"),

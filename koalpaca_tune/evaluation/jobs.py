@@ -106,7 +106,7 @@ def _of_task(
     if isinstance(task.file, JudgedTask):
         from koalpaca_tune.evaluation import judged
 
-        return judged.job(task, chosen, model, render, _judge(task, judge)(task.file.judge))
+        return judged.job(task, chosen, model, render, _judge(task, judge)(task.file.judge), lengths)
     return written.job(task, chosen, model, render)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from koalpaca_tune.evaluation import requests
 from koalpaca_tune.evaluation.job import Job, about, categories, mean_of
 from koalpaca_tune.evaluation.looks import of_answer, totals
-from koalpaca_tune.evaluation.protocol import LanguageModel, Renderer, Written
+from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Renderer, Written
 from koalpaca_tune.evaluation.store import Line, digest
 from koalpaca_tune.judging import judge as judges
 from koalpaca_tune.judging.judge import Dialogue, Judge
@@ -22,18 +22,37 @@ from koalpaca_tune.suites.tasks import Task
 SCORES = ("score", "score_1", "score_2")
 
 
-def job(task: Task, chosen: ItemSet, model: LanguageModel, render: Renderer, judge: Judge) -> Job:
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """The answer to a question that leaves no room for one."""
+
+    text: str = ""
+    stopped: bool = False
+    tokens: int = 0
+
+
+def job(
+    task: Task,
+    chosen: ItemSet,
+    model: LanguageModel,
+    render: Renderer,
+    judge: Judge,
+    lengths: Lengths | None = None,
+) -> Job:
     """Every turn is answered, then judged; a judge that fails leaves an error, which another run asks again."""
     file, items = task.file, chosen.items
     assert isinstance(file, JudgedTask)
     turns = max(len(item.turns) for item in items)
+    for item in items:
+        # before a model writes answers that nobody would judge
+        judge.check(len(item.turns), item.origin)
 
     def texts(position: int) -> list[Rendered]:
         # later turns hold the model's own answers, which are not known before it is asked
         return [render(judges.asked([items[position].turns[0][0]], []))]
 
     def lines(positions: Sequence[int]) -> list[Line]:
-        written = _answers([items[n] for n in positions], model, render, file.max_new_tokens)
+        written = _answers([items[n] for n in positions], model, render, file.max_new_tokens, lengths)
         bare = [_line(items[n], answers) for n, answers in zip(positions, written, strict=True)]
         return mend(positions, bare)
 
@@ -76,7 +95,9 @@ def job(task: Task, chosen: ItemSet, model: LanguageModel, render: Renderer, jud
     )
 
 
-def _answers(asked: Sequence[Item], model: LanguageModel, render: Renderer, limit: int) -> list[list[Written]]:
+def _answers(
+    asked: Sequence[Item], model: LanguageModel, render: Renderer, limit: int, lengths: Lengths | None
+) -> list[list[Written]]:
     """All answers to first turns, then all to second ones, each after the model's own answer."""
     written: list[list[Written]] = [[] for _ in asked]
     for turn in range(max(len(item.turns) for item in asked)):
@@ -86,9 +107,24 @@ def _answers(asked: Sequence[Item], model: LanguageModel, render: Renderer, limi
             questions = [question for question, _ in asked[n].turns[: turn + 1]]
             conversation = judges.asked(questions, [one.text for one in written[n]])
             prompts.append(requests.to_continue(render(replace(conversation, origin=asked[n].origin))))
-        for n, answer in zip(those, model.write(prompts, limit), strict=True):
+        for n, answer in zip(those, _write(model, prompts, limit, lengths), strict=True):
             written[n].append(answer)
     return written
+
+
+def _write(
+    model: LanguageModel, prompts: Sequence[Rendered], limit: int, lengths: Lengths | None
+) -> Sequence[Written]:
+    """Answers that end at the limit, or where the base's context ends: a first answer may leave little of it."""
+    if lengths is None or lengths.room is None:
+        return model.write(prompts, limit)
+    left = [min(limit, lengths.room - count) for count in lengths.tokens(prompts)]
+    found: list[Written] = [Unwritten()] * len(prompts)
+    for most in sorted({one for one in left if one > 0}, reverse=True):
+        those = [n for n, one in enumerate(left) if one == most]
+        for n, answer in zip(those, model.write([prompts[n] for n in those], most), strict=True):
+            found[n] = answer
+    return found
 
 
 def _line(item: Item, answers: Sequence[Written]) -> Line:

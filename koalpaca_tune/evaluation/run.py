@@ -26,6 +26,10 @@ JUDGED = 8
 """Conversations that are written and judged before their lines are flushed."""
 
 
+TOLD = ("name", "title", "title_en", "kind", "version", "hash", "items", "primary", "metrics")
+"""What every task of a result says."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What was found, as written to result.json.
@@ -69,10 +73,14 @@ class Result:
                 fix="Run `koalpaca eval` again with this --out; what is done is kept.",
             )
         raw = jsonl.read_json(path)
-        try:
-            return cls(folder, raw["suite"], raw["identity"], raw["template"], tuple(raw["tasks"]))
-        except KeyError as error:
-            raise KoalpacaError("eval-shape", f"{error} is missing.", where=str(path)) from error
+        lacking = [key for key in ("suite", "identity", "template", "tasks") if key not in raw]
+        tasks = raw.get("tasks", ())
+        if not lacking and (not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks)):
+            raise KoalpacaError("eval-shape", "its tasks are not a list of objects.", where=str(path))
+        lacking += [key for task in tasks for key in TOLD if key not in task]
+        if lacking:
+            raise KoalpacaError("eval-shape", f"'{lacking[0]}' is missing.", where=str(path))
+        return cls(folder, raw["suite"], raw["identity"], raw["template"], tuple(tasks))
 
 
 def evaluate(
@@ -137,7 +145,7 @@ def evaluate(
     with store.writing():
         for job in work:
             _complete(job, store, progress)
-    store.keep({job.name: job.digest for job in work})
+    store.tidy()
     told = {"name": suite.name, "version": suite.version, "title": suite.title, "title_en": suite.title_en}
     result = Result(
         folder, told, dict(identity), template, tuple(_summary(job, store, facts or {}) for job in work)

@@ -56,7 +56,14 @@ class Store:
         if whole != text:
             jsonl.write(self.path, rows)
         self._stored = len(rows)
-        return {(row["task"], row["hash"], row["id"]): row for row in rows}
+        lines = {}
+        for n, row in enumerate(rows, 1):
+            name, hash, id = (row.get(key) for key in ("task", "hash", "id"))
+            if not (isinstance(name, str) and isinstance(hash, str) and isinstance(id, str)):
+                what = "the line is not one of an evaluation: it lacks task, hash or id."
+                raise KoalpacaError("eval-shape", what, where=f"{self.path}:{n}", fix="Choose another --out.")
+            lines[name, hash, id] = row
+        return lines
 
     def done(self, task: str, digest: str) -> dict[str, Line]:
         """Lines of a task as it is now, by item id; those of an older version do not count."""
@@ -78,13 +85,14 @@ class Store:
             self._stored += 1
         self._file.flush()
 
-    def keep(self, tasks: Mapping[str, str]) -> None:
-        """Rewrites the file to the lines of these tasks (name -> hash): what the result speaks of, and no more."""
-        kept = [line for (name, hash, _), line in self._lines.items() if tasks.get(name) == hash]
-        if len(kept) != self._stored:
-            jsonl.write(self.path, kept)
-            self._stored = len(kept)
-            self._lines = {(line["task"], line["hash"], line["id"]): line for line in kept}
+    def tidy(self) -> None:
+        """Rewrites the file without lines that later ones replaced.
+
+        Lines of other tasks and options stay: asking those again in this folder costs nothing.
+        """
+        if len(self._lines) != self._stored:
+            jsonl.write(self.path, self._lines.values())
+            self._stored = len(self._lines)
 
 
 def digest(*parts: object) -> str:

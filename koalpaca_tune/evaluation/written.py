@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 from koalpaca_tune.evaluation import requests
 from koalpaca_tune.evaluation.extract import EXTRACT, GOLD
 from koalpaca_tune.evaluation.job import Job, about, categories, mean_of
 from koalpaca_tune.evaluation.protocol import LanguageModel, Renderer, Written
-from koalpaca_tune.evaluation.store import Line
+from koalpaca_tune.evaluation.store import Line, digest
 from koalpaca_tune.records import Rendered
 from koalpaca_tune.suites.asking import AnswerProfile
 from koalpaca_tune.suites.item import Item
@@ -30,6 +31,7 @@ class Measured:
         yes_no, lower_is_better: which of them are.
         score: (item, answer) -> what its line holds beside the answer; `scores` among it.
         totals: lines -> metrics over all of them; None: means of the scores.
+        decided_by: libraries with their versions that have a part in the scores.
     """
 
     names: tuple[str, ...]
@@ -37,6 +39,7 @@ class Measured:
     lower_is_better: tuple[str, ...]
     score: Callable[[Item, str], dict[str, Any]]
     totals: Callable[[Sequence[Line]], dict[str, float | None]] | None = None
+    decided_by: tuple[str, ...] = ()
 
     def summary(self, lines: Sequence[Line]) -> dict[str, Any]:
         """Means over what could be decided, and how much could not."""
@@ -77,7 +80,7 @@ def job(task: Task, chosen: ItemSet, model: LanguageModel, render: Renderer) -> 
         title_en=file.title_en,
         kind="answer",
         version=file.version,
-        digest=chosen.digest,
+        digest=digest(chosen.digest, *measured.decided_by) if measured.decided_by else chosen.digest,
         ids=tuple(item.id for item in items),
         requests=1,
         lines=lines,
@@ -114,7 +117,8 @@ def _references(file: AnswerTask) -> Measured:
 
     names = tuple(file.metrics)
     yes_no, lower = _among(names, registry.YES_NO), _among(names, registry.LOWER_IS_BETTER)
-    return Measured(names, yes_no, lower, score)
+    kiwi = (f"kiwipiepy {version('kiwipiepy')}",) if _among(names, registry.BY_KIWI) else ()
+    return Measured(names, yes_no, lower, score, decided_by=kiwi)
 
 
 def _among(names: Sequence[str], group: frozenset[str]) -> tuple[str, ...]:

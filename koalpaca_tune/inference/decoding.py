@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def written(
     text = vocabulary.decode(ids)
     cut = first_of(text, until)
     if cut is not None:
-        kept = next(n for n in range(len(ids) + 1) if len(vocabulary.decode(ids[:n]).rstrip(HALF)) >= cut)
+        kept = bisect_left(range(len(ids)), cut, key=lambda n: len(vocabulary.decode(ids[:n]).rstrip(HALF)))
         return Written(text[:cut].strip(), True, kept)
     if end is None:
         text = text.rstrip(HALF)

@@ -65,7 +65,7 @@ class TorchLanguageModel:
         self.batch_tokens = batch_tokens or (16384 if loaded.device.type == "cuda" else 2048)
         self.engine = engine
         self.peak_memory = 0
-        self._made: tuple[tuple[int, bool], Scorer | Reference] | None = None
+        self._made: tuple[tuple[int, bool, bool], Scorer | Reference] | None = None
         self._stops = encoder.vocabulary.stop_ids(encoder.template)
 
     def score(self, requests: Sequence[Rendered]) -> list[Score]:
@@ -151,16 +151,19 @@ class TorchLanguageModel:
 
     def _scorer(self) -> Scorer | Reference:
         """What computes the model as it is now: the engine, or transformers."""
-        key = (id(self.model), scoring.adapter_on(self.model))
+        # an adapter may have been merged since, or another attached
+        fast = self.engine != "plain" and scoring.obstacle_of(self.model, self.loaded) is None
+        key = (id(self.model), scoring.adapter_on(self.model), fast)
         if self._made is None or self._made[0] != key:
             # of two, one's weights would lie idle
             self._made = None
             loaded = self.loaded
-            if self.engine == "plain" or scoring.obstacle_of(self.model, loaded):
-                self._made = (key, Reference(self.model, loaded, self.encoder.vocabulary.pad_id))
-            else:
-                fast = Scorer(self.model, loaded.architecture, loaded.compute_dtype, adapter=key[1])
-                self._made = (key, fast)
+            made = (
+                Scorer(self.model, loaded.architecture, loaded.compute_dtype, adapter=key[1])
+                if fast
+                else Reference(self.model, loaded, self.encoder.vocabulary.pad_id)
+            )
+            self._made = (key, made)
         return self._made[1]
 
     def _generate(

@@ -150,6 +150,21 @@ class Judge:
             "judge_repeats": self.repeats,
         }
 
+    def check(self, turns: int, where: str) -> None:
+        """Refuses a dialogue of another number of turns than the judge's file has.
+
+        Raises:
+            KoalpacaError: judge-turns.
+        """
+        wanted = len(self.instructed.file.turns)
+        if turns != wanted:
+            raise KoalpacaError(
+                "judge-turns",
+                f"it has {turns} turns; the judge '{self.instructed.file.name}' judges dialogues of {wanted}.",
+                where=where,
+                fix="Ask as many questions, or write a judge file of as many turns.",
+            )
+
     def judge(
         self, dialogues: Sequence[Dialogue], done: Callable[[int], None] = lambda count: None
     ) -> list[Judged]:
@@ -164,13 +179,8 @@ class Judge:
         """
         wanted = len(self.instructed.file.turns)
         for one in dialogues:
-            if len(one.questions) != wanted or len(one.answers) != wanted:
-                raise KoalpacaError(
-                    "judge-turns",
-                    f"it has {len(one.questions)} questions and {len(one.answers)} answers.",
-                    where=one.id,
-                    fix=f"The judge '{self.instructed.file.name}' judges dialogues of {wanted}.",
-                )
+            self.check(len(one.questions), one.id)
+            self.check(len(one.answers), one.id)
         keys = [
             (one, turn, repeat) for one in dialogues for turn in range(wanted) for repeat in range(self.repeats)
         ]

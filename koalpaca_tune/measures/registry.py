@@ -76,6 +76,9 @@ ANSWER: dict[str, Answer] = {
 }
 """Name -> (answer, question) -> value; None when the text does not decide it (an empty answer decides nothing)."""
 
+BY_KIWI: frozenset[str] = frozenset({"exact_korean", "morpheme_f1", "rouge_1", "rouge_2", "rouge_l", "bleu"})
+"""Of REFERENCE, those that Kiwi has a part in: another version of it may decide otherwise."""
+
 YES_NO: frozenset[str] = frozenset(
     {"exact", "exact_korean", "korquad_exact", *EVIDENCE, "speech_consistency", "speech_match", "language_mismatch"}
 )

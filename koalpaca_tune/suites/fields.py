@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ from koalpaca_tune.suites.schema import Answer, Rule
 Value = str | list[str]
 Fields = dict[str, Value]
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -29,7 +27,7 @@ def read(rules: Mapping[str, str | list[str] | Rule], row: Mapping[str, Any], or
     """
     fields: Fields = {}
     for name, value in row.items():
-        if _NAME.fullmatch(name) and (told := _value(value)) is not None:
+        if name.isidentifier() and (told := _value(value)) is not None:
             fields[name] = told
     for name, given in rules.items():
         rule = given if isinstance(given, Rule) else Rule(column=given)
@@ -130,13 +128,26 @@ def options(named: str | list[str] | None, fields: Fields, origin: str) -> list[
     """
     if named is None:
         return []
-    found = fields.get(named) if isinstance(named, str) else [fields.get(name) for name in named]
+    for name in [named] if isinstance(named, str) else named:
+        if name not in fields:
+            raise missing(name, fields, origin)
+    found = fields[named] if isinstance(named, str) else [fields[name] for name in named]
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise KoalpacaError("item-shape", "its choices are not a list of texts.", where=origin)
     listed = [str(one) for one in found]
     while listed and not listed[-1].strip():
         listed.pop()
     return listed
+
+
+def missing(name: str, fields: Mapping[str, Value], origin: str) -> KoalpacaError:
+    """The error for a field that an item does not have."""
+    return KoalpacaError(
+        "item-shape",
+        f"there is no field '{name}' that is a text or a list of texts.",
+        where=origin,
+        fix=did_you_mean(name, sorted(fields)),
+    )
 
 
 def of_options(listed: Sequence[str], listing: Listing | None) -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from koalpaca_tune import patterns
+from koalpaca_tune import jsonl, patterns
 from koalpaca_tune.data.rows import Row
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
 from koalpaca_tune.suites import fields as columns
@@ -80,8 +80,17 @@ def load(task: Task, data_root: Path | None) -> ItemSet:
         for item in chosen
     ]
     whole_text = json.dumps([SCORING, task.digest, task.profile, task.shots, said, rest], ensure_ascii=False)
-    digest = hashlib.sha256(whole_text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    if not jsonl.is_utf8(whole_text):
+        raise _half(chosen)
+    digest = hashlib.sha256(whole_text.encode()).hexdigest()[:16]
     return ItemSet(chosen, digest, found.origin, found.revision, len(whole), told)
+
+
+def _half(chosen: Sequence[Item]) -> KoalpacaError:
+    """The error for a lone surrogate, which JSON may escape and no tokenizer reads."""
+    broken = (one.origin for one in chosen if not jsonl.is_utf8(json.dumps(asdict(one), ensure_ascii=False)))
+    what, fix = "it holds half a character (a lone surrogate).", "Write the whole character, or take it out."
+    return KoalpacaError("item-encoding", what, where=next(broken), fix=fix)
 
 
 def _read(task: Task, place: Place) -> Rows:
@@ -160,9 +169,7 @@ def _choice(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
     answer = columns.answer(file.answer, row.values, options, row.origin)
     if not 0 <= answer < len(choices):
         raise KoalpacaError(
-            "item-answer",
-            f"the answer is {answer}, but there are {len(choices)} choices, from 0.",
-            where=row.origin,
+            "item-answer", f"the answer is choice {answer + 1}, but there are {len(choices)}.", where=row.origin
         )
     alone = profile.unconditional
     told = None if alone is None else _fill(task, "unconditional", alone, known, row.origin)
@@ -226,9 +233,8 @@ def _asked(task: Task, row: Row, id: str, fields: Fields, known: dict[str, str])
     pattern = _pattern(task, profile.prompt, known, row.origin)
     prompt = _fill(task, "prompt", pattern, known, row.origin)
     context = None if profile.context is None else _fill(task, "context", profile.context, known, row.origin)
-    return Item(
-        id, prompt, context, (), -1, row.origin, _material(task, known, fields), _category(task, fields, row.origin)
-    )
+    material = _material(task, known, fields, row.origin)
+    return Item(id, prompt, context, (), -1, row.origin, material, _category(task, fields, row.origin))
 
 
 def _pattern(task: Task, prompt: Prompt, known: dict[str, str], origin: str) -> str:
@@ -243,6 +249,8 @@ def _category(task: Task, fields: Fields, origin: str) -> str | None:
     if task.file.category is None:
         return None
     value = fields.get(task.file.category)
+    if value is None:
+        raise columns.missing(task.file.category, fields, origin)
     if not isinstance(value, str) or not value.strip():
         raise KoalpacaError("item-shape", f"its category ('{task.file.category}') is not a text.", where=origin)
     return value.strip()
@@ -255,20 +263,25 @@ def _texts(fields: Fields) -> dict[str, str]:
 def _list(name: str, fields: Fields, origin: str, *, missing: bool = False) -> list[str]:
     value = fields.get(name)
     if value is None and not missing:
-        raise KoalpacaError(
-            "item-shape", f"there is no field '{name}'.", where=origin, fix=did_you_mean(name, sorted(fields))
-        )
+        raise columns.missing(name, fields, origin)
     return [] if value is None else [value] if isinstance(value, str) else value
 
 
-def _material(task: Task, known: dict[str, str], fields: Fields) -> tuple[str, ...]:
-    """The item's own texts, without what the patterns say around them."""
+def _material(task: Task, known: dict[str, str], fields: Fields, origin: str) -> tuple[str, ...]:
+    """The item's own texts, without what the patterns say around them.
+
+    Raises:
+        KoalpacaError: there are fields in the patterns, and all are empty (item-shape).
+    """
     profile = task.asked
-    named = [
-        name for pattern in [*written(profile.prompt), profile.context or ""] for name in patterns.fields(pattern)
-    ]
-    own = [known[name] for name in dict.fromkeys(named) if isinstance(fields.get(name), str)]
-    return tuple(text for text in own if text.strip())
+    every = [*written(profile.prompt), profile.context or ""]
+    named = dict.fromkeys(name for pattern in every for name in patterns.fields(pattern))
+    own = [known[name] for name in named if isinstance(fields.get(name), str)]
+    found = tuple(text for text in own if text.strip())
+    if own and not found:
+        what = f"all that its question is made of is empty ({', '.join(named)})."
+        raise KoalpacaError("item-shape", what, where=origin, fix="Fill it in, or take the item out.")
+    return found
 
 
 def _fill(task: Task, key: str, pattern: str, known: dict[str, str], origin: str) -> str:

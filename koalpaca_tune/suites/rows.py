@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,14 +147,7 @@ def unquoted(cell: str) -> str:
 
 def _squad(path: Path) -> Iterator[Row]:
     """One row for each question: id, title, context, question, answers (texts), is_impossible."""
-    try:
-        whole = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise KoalpacaError(
-            "file-missing", f"cannot read it ({error.strerror}).", where=str(path), fix="Check the path."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise KoalpacaError("json-file", f"it is not JSON ({error}).", where=str(path)) from error
+    whole = jsonl.read_json(path)
     try:
         for article in whole["data"]:
             for paragraph in article["paragraphs"]:

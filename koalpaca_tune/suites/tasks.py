@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,11 +12,10 @@ from koalpaca_tune.config import load as config_load
 from koalpaca_tune.config.check import check
 from koalpaca_tune.config.document import Document
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
+from koalpaca_tune.suites import kinds
 from koalpaca_tune.suites.asking import Profile
 from koalpaca_tune.suites.rows import Place
 from koalpaca_tune.suites.schema import (
-    KINDS,
-    MODELS,
     AnswerTask,
     ChoiceTask,
     Entry,
@@ -25,7 +24,8 @@ from koalpaca_tune.suites.schema import (
     TaskFile,
 )
 
-SCORING = 3
+YAML = (".yaml", ".yml")
+SCORING = 4
 """Version of the way requests are built and scored; part of every task's hash. Raise it when that changes."""
 
 
@@ -108,15 +108,12 @@ def load_suite(name: str) -> Suite:
     Raises:
         KoalpacaError: unknown suite or task (suite-missing, task-missing), or problems in a file (config-*).
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else resources.EVAL / "suites" / f"{name}.yaml"
+    path = Path(name) if name.endswith(YAML) else resources.EVAL / "suites" / f"{name}.yaml"
     if not path.is_file():
-        raise KoalpacaError(
-            "suite-missing",
-            f"there is no suite '{name}'.",
-            where="suite",
-            fix=did_you_mean(name, suite_names()),
-        )
+        what = f"there is no suite '{name}'."
+        raise KoalpacaError("suite-missing", what, where="suite", fix=_fix(name, suite_names(), "task", shipped()))
     document = config_load.read(path)
+    kinds.suite(document)
     file = check(SuiteFile, document)
     _own_name(file.name, path, document.where(("name",)))
     names = [entry if isinstance(entry, str) else entry.task for entry in file.tasks]
@@ -147,7 +144,7 @@ def load_task(path: Path) -> Task:
         KoalpacaError: every problem of the file at once.
     """
     document = config_load.read(path)
-    file = check(_model(document), document)
+    file = check(kinds.of_task(document), document)
     _own_name(file.name, path, document.where(("name",)))
     names = list(profiles(file))
     keys = ("source", "fields", "options", "answer", "golds", "text", "shots")
@@ -157,19 +154,6 @@ def load_task(path: Path) -> Task:
             places[f"{name}.{key}"] = document.where(("profiles", name, key))
     digest = hashlib.sha256(path.read_text(encoding="utf-8-sig").encode()).hexdigest()
     return Task(file, path, places, digest, names[0] if names else "")
-
-
-def _model(document: Document) -> type[TaskFile]:
-    value = document.value if isinstance(document.value, dict) else {}
-    kind = value.get("kind")
-    if "kind" in value and kind not in MODELS:
-        raise KoalpacaError(
-            "config-value",
-            f"{kind!r} is no kind of task.",
-            where=document.where(("kind",)),
-            fix=did_you_mean(str(kind), KINDS),
-        )
-    return MODELS[str(kind)] if "kind" in value else TaskFile
 
 
 def find_task(name: str) -> Task:
@@ -285,11 +269,19 @@ def _task_path(entry: str, suite: Path, where: str) -> Path:
     if entry in known:
         return known[entry]
     beside = suite.parent / entry
-    if entry.endswith((".yaml", ".yml")) and beside.is_file():
+    if entry.endswith(YAML) and beside.is_file():
         return beside
-    raise KoalpacaError(
-        "task-missing", f"there is no task '{entry}'.", where=where, fix=did_you_mean(entry, list(known))
-    )
+    fix = _fix(entry, list(known), "suite", suite_names())
+    raise KoalpacaError("task-missing", f"there is no task '{entry}'.", where=where, fix=fix)
+
+
+def _fix(name: str, known: Collection[str], other: str, others: Collection[str]) -> str:
+    """What to do about a name that is not known."""
+    if name in others:
+        return f"It is a {other}: name it with --{other}."
+    if Path(name).suffix or "/" in name:
+        return "Check the path: a file of your own ends in .yaml." if not name.endswith(YAML) else "Check the path."
+    return did_you_mean(name, list(known))
 
 
 def _own_name(name: str, path: Path, where: str) -> None:

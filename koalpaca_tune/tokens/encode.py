@@ -43,15 +43,13 @@ class Encoder:
         """
         todo = iter(rendered)
         while chunk := list(islice(todo, CHUNK)):
-            texts: list[str] = []
-            for one in chunk:
-                text = one.text
-                texts.append(text)
-                texts += [text[:end] for end in _cuts(one)]
-            ids = iter(self._ids(texts))
-            for one in chunk:
-                whole = next(ids)
-                prefixes = {end: next(ids) for end in _cuts(one)}
+            asked = [(one, one.text, _cuts(one)) for one in chunk]
+            # choices of one question share its prompt: each text once
+            texts = list(dict.fromkeys(part for _, text, cuts in asked for part in _parts(text, cuts)))
+            ids = dict(zip(texts, self._ids(texts), strict=True))
+            for one, text, cuts in asked:
+                whole, *before = (ids[part] for part in _parts(text, cuts))
+                prefixes = dict(zip(cuts, before, strict=True))
                 if self._spells_special(one):
                     whole = self._by_piece(one, len(one.text))
                     prefixes = {end: self._by_piece(one, end) for end in prefixes}
@@ -124,6 +122,11 @@ class Encoder:
             else:
                 stretch += text
         return ids + self.vocabulary.literal_ids(stretch, begins=not ids)
+
+
+def _parts(text: str, cuts: Sequence[int]) -> list[str]:
+    """A text and its beginnings up to each cut."""
+    return [text, *(text[:end] for end in cuts)]
 
 
 def _cuts(one: Rendered) -> list[int]:

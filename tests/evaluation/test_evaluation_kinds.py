@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from folders import Lines, answer, choice, picked, task, write
 
 from koalpaca_tune.cli.main import cli
-from koalpaca_tune.comparison import gate, report
+from koalpaca_tune.comparison import gate, report, words
 from koalpaca_tune.comparison.compare import Comparison, compare
 
 
@@ -172,6 +173,14 @@ def test_answers_that_fell_stand_beside_choices_on_one_scale(tmp_path: Path) -> 
     assert worst.index("2.0점 답") < worst.index("문항 i1")
 
 
+def test_the_lowest_points_of_a_judge_are_no_shares(tmp_path: Path) -> None:
+    lines = [answer(f"i{n}", {"score": 1.0}, text=f"답 {n}") for n in range(9)]
+    sides = [task("판정", "answer", lines, judge={"judge": "logickor"}) for _ in range(2)]
+    found = compared(tmp_path, sides[:1], sides[1:])
+    assert [row.unit for row in found.rows] == ["points"]
+    assert words.row(found.rows[0])["before"] == "1.00"
+
+
 def test_lower_is_better_turns_lost_and_won(tmp_path: Path) -> None:
     def loops(value: float) -> tuple[dict[str, Any], Lines]:
         lines = [answer(f"i{k:02d}", {"repetition": value + k / 100}, text=f"{k}") for k in range(20)]
@@ -209,7 +218,7 @@ def test_gate_names_what_got_worse_and_exits_with_3(worse: list[str], tmp_path: 
 
 
 def test_gate_passes_where_nothing_got_worse(worse: list[str], tmp_path: Path) -> None:
-    both = [worse[0], worse[0]]
+    both = [worse[0], str(shutil.copytree(worse[0], tmp_path / "again"))]
     result = CliRunner().invoke(cli, ["compare", *both, "--out", str(tmp_path / "out"), "--gate"])
     assert result.exit_code == 0
     assert "gate passed: no significant regression in 3 measures; a loss below" in result.stdout

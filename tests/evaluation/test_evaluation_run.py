@@ -81,12 +81,34 @@ def test_a_finished_run_asks_nothing(before: Result, before_model: Bigram) -> No
     assert all(done == total for _, done, total in seen)
 
 
-def test_another_setting_measures_again_and_leaves_no_old_lines(before: Result, before_model: Bigram) -> None:
+def test_another_setting_measures_again_and_keeps_what_was_measured(before: Result, before_model: Bigram) -> None:
     before_model.written = 0
     run(before.folder, before_model, max_new_tokens=10)
     assert before_model.written == 5
     hashes = {line["hash"] for _, line in jsonl.read(before.folder / "items.jsonl")}
-    assert len(hashes) == 8
+    assert len(hashes) == 9
+    # what was asked with the earlier options is still there
+    run(before.folder, before_model)
+    assert before_model.written == 5
+
+
+def test_lines_and_results_of_another_shape_are_said_at_their_place(before: Result, before_model: Bigram) -> None:
+    path = before.folder / "result.json"
+    whole = jsonl.read_json(path)
+    for broken, said in [
+        ({**whole, "tasks": ["a"]}, "not a list of objects"),
+        ({**whole, "tasks": [{}]}, "'name' is missing"),
+        ({}, "'suite' is missing"),
+    ]:
+        jsonl.write_json(path, broken)
+        with pytest.raises(KoalpacaError, match=said) as caught:
+            Result.read(before.folder)
+        assert caught.value.problems[0].code == "eval-shape"
+    lines = before.folder / "items.jsonl"
+    lines.write_text("{}\n" + lines.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(KoalpacaError, match=r"items\.jsonl:1") as caught:
+        run(before.folder, before_model)
+    assert caught.value.problems[0].code == "eval-shape"
 
 
 def test_another_model_is_never_mixed_in(before: Result, after_model: Bigram) -> None:

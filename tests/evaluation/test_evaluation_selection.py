@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bigram import Bigram, render
 from click.testing import CliRunner
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
 from koalpaca_tune.cli.main import cli
 from koalpaca_tune.config.recipe import Base
@@ -23,6 +24,8 @@ from koalpaca_tune.suites import fields, items, tasks, texts
 from koalpaca_tune.suites.schema import Answer, Rule
 from koalpaca_tune.suites.selection import Asked, select
 from koalpaca_tune.suites.tasks import Suite
+from koalpaca_tune.tokens.encode import Encoder
+from koalpaca_tune.tokens.vocabulary import Vocabulary
 
 ROW = {
     "a": "가",
@@ -111,6 +114,14 @@ def test_answers_that_are_none(rule: Answer, value: object) -> None:
         ("boxed", "\\boxed{7", ""),
         ("number", "−3보다 작다", "-3"),
         ("number", "없다", ""),
+        ("number", "답은 3, 그리고 끝", "3"),
+        ("number", "1,234, 즉 1,234,567,", "1234567"),
+        ("number", "10,20", "20"),
+        ("number", "8-3", "3"),
+        ("number", "2024-2025년", "2025"),
+        ("number", "f(2)-1/2", "1/2"),
+        ("number", "x=-3", "-3"),
+        ("boxed", "모두 12,", "12"),
         ("letter", "A는 아니다. 정답: (B)이다", "B"),
         ("letter", "c.", "C"),
         ("letter", "없음", ""),
@@ -131,6 +142,39 @@ def test_windows_hold_the_whole_text_and_no_more_than_asked() -> None:
     for (before, _), (front, part) in zip(found[1:], found, strict=False):
         assert (front + part).endswith(before)
     assert list(texts.windows(" \n ", 10, 5)) == []
+
+
+def test_windows_are_cut_where_llama_3_has_no_token_over_the_cut() -> None:
+    vocabulary = llama3_like()
+    encoder = Encoder(vocabulary, vocabulary.template("koalpaca"))
+    text = "\n\n".join(f"{n}번째 나무꾼이 산에 갔다.\n나무를 했다!\r\n끝_\n노래\n둘" for n in range(8))
+    for size in (1, 8, 20, 50):
+        found = list(texts.windows(text, size, 30))
+        assert "".join(part for _, part in found) == text
+        asked = [Rendered((Piece(a, "content"), Piece(b, "content", learn=True)), "x:1") for a, b in found if b]
+        assert len(list(encoder.encode(asked))) == len(found)
+    # a line end behind a letter is as good a place as a space
+    assert [part for _, part in texts.windows("하나\n둘\n셋.\n넷", 1, 0)] == ["하나", "\n둘", "\n셋.\n", "넷"]
+    assert [part for _, part in texts.windows("하나.\n\n둘.\n 셋", 1, 0)] == ["하나.\n\n둘.\n 셋"]
+    assert len(list(texts.windows("네.\n" * 99, 30, 0))) == 10
+
+
+def llama3_like() -> Vocabulary:
+    """Byte-level BPE with Llama 3's pre-tokeniser, in which marks and the line ends behind them are one word."""
+    words = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<e>"], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(["갔다.\n했다!\r\n끝_\n노래\n\n"] * 3, trainer)
+    return Vocabulary("llama3-like", backend, None, "<e>", 0)
 
 
 def test_a_sample_is_the_same_whatever_else_is_asked() -> None:

@@ -194,6 +194,9 @@ def test_task_file_errors_say_where(tmp_path: Path, old: str, new: str, code: st
         (ROW.replace('[" 나", " 다"]', '[" 나"]'), "item-shape"),
         (ROW.replace('"id": "1"', '"id": true'), "item-shape"),
         (ROW.replace('"id": "1"', '"id": ""'), "item-shape"),
+        (ROW.replace("choices", "선택지"), "item-shape"),
+        (ROW.replace('"가"', '" "'), "item-shape"),
+        (ROW.replace("가", r"가\ud800"), "item-encoding"),
         (ROW + ROW, "item-twice"),
         ("{\n", "jsonl-line"),
         ("", "items-none"),
@@ -204,6 +207,40 @@ def test_item_errors_say_the_line(tmp_path: Path, row: str, code: str) -> None:
         load_one(tmp_path, rows=row)
     assert caught.value.problems[0].code == code
     assert "mine.jsonl" in caught.value.problems[0].where
+
+
+def test_a_field_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(KoalpacaError, match=r"no field 'choises' .* Did you mean 'choices'"):
+        load_one(tmp_path, TASK.replace("options: choices", "options: choises"))
+    with pytest.raises(KoalpacaError, match="no field 'area'"):
+        load_one(tmp_path, TASK.replace("options: choices", "options: choices\ncategory: area"))
+
+
+def test_a_korean_column_is_a_field(tmp_path: Path) -> None:
+    korean = TASK.replace("options: choices", "options: 보기\ncategory: 분야")
+    (item,) = load_one(tmp_path, korean, ROW.replace('"choices"', '"분야": "말", "보기"')).items
+    assert (item.choices, item.category) == ((" 나", " 다"), "말")
+
+
+def test_suites_and_tasks_that_are_taken_for_each_other_are_said_in_one_line(tmp_path: Path) -> None:
+    load_one(tmp_path)
+    for call, name, said in [
+        (tasks.load_suite, str(tmp_path / "mine.yaml"), "a task, not a suite. Name it with --task"),
+        (tasks.find_task, str(tmp_path / "own.yaml"), "a suite, not a task. Name it with --suite"),
+        (tasks.load_suite, "nsmc", "It is a task: name it with --task"),
+        (tasks.find_task, "ko-mini", "It is a suite: name it with --suite"),
+        (tasks.find_task, "none.yaml", "there is no task 'none.yaml'. Check the path"),
+        (tasks.find_task, "quiz.csv", "a file of your own ends in .yaml"),
+    ]:
+        with pytest.raises(KoalpacaError, match=said) as caught:
+            call(name)
+        assert len(caught.value.problems) == 1
+
+
+def test_without_a_kind_no_other_key_is_blamed(tmp_path: Path) -> None:
+    with pytest.raises(KoalpacaError) as caught:
+        load_one(tmp_path, TASK.replace("kind: choice\n", ""))
+    assert [problem.code for problem in caught.value.problems] == ["config-missing-key"]
 
 
 def test_unknown_names_are_suggested() -> None:
@@ -221,3 +258,9 @@ def test_a_changed_task_file_or_item_changes_the_digest(tmp_path: Path) -> None:
 def test_no_machine_paths_in_shipped_files() -> None:
     for path in resources.EVAL.rglob("*.yaml"):
         assert "/work" not in path.read_text(encoding="utf-8")
+
+
+def test_a_field_may_be_named_in_korean() -> None:
+    assert patterns.fill("{문제:이/가} 있다", {"문제": "수박"}) == "수박이 있다"
+    with pytest.raises(ValueError, match="not a field"):
+        patterns.fields("{1번}")

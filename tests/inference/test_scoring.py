@@ -150,8 +150,11 @@ def test_transformers_stand_in_for_what_the_engine_cannot_compute(
     plain = TorchLanguageModel(lm.model, lm.loaded, lm.encoder, engine="plain")
     assert isinstance(plain._scorer(), Reference)
     close(values(plain, REQUESTS), expected)
-    # a merged adapter is in the weights already
+    # a merged adapter is in the weights already, and need not have been so at the first call
+    assert isinstance(lm._scorer(), Scorer)
     lm.model.merge_adapter()
+    assert isinstance(lm._scorer(), Reference)
+    close(values(lm, REQUESTS), expected)
     merged = TorchLanguageModel(lm.model, lm.loaded, lm.encoder)
     assert isinstance(merged._scorer(), Reference)
     close(values(merged, REQUESTS), expected)

@@ -293,6 +293,33 @@ GOLDEN = (
 LEARNED = [18, 19, 20, 21]
 
 
+class Counted(Encoder):
+    """Keeps the texts that the tokenizer is given."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__(vocabulary, vocabulary.template("koalpaca"))
+        self.read: list[str] = []
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        self.read += texts
+        return super()._ids(texts)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "llama", "gpt2", "sp-legacy"])
+def test_choices_of_one_question_share_the_reading_of_its_prompt(vocabularies: Vocabularies, kind: str) -> None:
+    asked = [
+        Rendered((content(question), replace(content(choice), learn=True)), f"x:{n}")
+        for n, question in enumerate(("질문: 수도는?\n답:", "<|endoftext|> 질문: 수도는?\n답:"))
+        for choice in (" 서울", " 부산", " 서울")
+    ]
+    counted = Counted(vocabularies[kind])
+    together = list(counted.encode(asked))
+    # two prompts with two different choices each
+    assert len(counted.read) == len(set(counted.read)) == 6
+    assert together == [next(Counted(vocabularies[kind]).encode([one])) for one in asked]
+    assert together[0].ids == together[2].ids != together[1].ids
+
+
 def test_golden_ids_of_the_embedded_tokenizer() -> None:
     vocabulary = embedded()
     encoder = Encoder(vocabulary, vocabulary.template("koalpaca"))
