@@ -62,12 +62,18 @@ class Outcome:
             return stats.ratios(self.before, self.after, self.weights, seed)
         if self.yes_no:
             return stats.proportions(self.before > 0, self.after > 0)
-        return stats.means(self.before, self.after, seed)
+        return self._possible(stats.means(self.before, self.after, seed))
 
     def macro(self, strata: Sequence[Ints]) -> Paired:
         """The mean over categories; strata are positions in `before`."""
         seed = SEED + zlib.crc32(f"{self.task}.{self.measure}.macro".encode())
-        return stats.stratified(self.before, self.after, strata, seed)
+        return self._possible(stats.stratified(self.before, self.after, strata, seed))
+
+    def _possible(self, paired: Paired) -> Paired:
+        """The interval cut at what the change of a share can be; Student's t knows no bounds."""
+        if self.unit != "share":
+            return paired
+        return replace(paired, low=max(-1.0, paired.low), high=min(1.0, paired.high))
 
     def subset(self, rows: Ints) -> Outcome:
         """The same of some items, by their positions in `before`."""

@@ -181,6 +181,18 @@ def test_the_lowest_points_of_a_judge_are_no_shares(tmp_path: Path) -> None:
     assert words.row(found.rows[0])["before"] == "1.00"
 
 
+def test_the_change_of_a_share_is_no_more_than_one(tmp_path: Path) -> None:
+    """Three answers, far apart: Student's t would reach beyond 100 points."""
+
+    def tasks(values: list[float]) -> list[Any]:
+        lines = [answer(f"i{k}", {"korquad_f1": value}, text=f"{k}") for k, value in enumerate(values)]
+        return [task("독해", "answer", lines)]
+
+    (row,) = compared(tmp_path, tasks([0.0, 0.9, 0.1]), tasks([1.0, 0.8, 0.9])).rows
+    assert row.paired.low > -1.0
+    assert row.paired.high == 1.0
+
+
 def test_lower_is_better_turns_lost_and_won(tmp_path: Path) -> None:
     def loops(value: float) -> tuple[dict[str, Any], Lines]:
         lines = [answer(f"i{k:02d}", {"repetition": value + k / 100}, text=f"{k}") for k in range(20)]
