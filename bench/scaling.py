@@ -3,11 +3,13 @@
     python bench/scaling.py --out $OUT                        all six shapes: 5 minutes on an H200
     python bench/scaling.py polyglot-ko-12.8b --policies none wide blocks offload --tokens 2048 16384 --out $OUT
     python bench/scaling.py tiny-neox tiny-llama --tokens 64 256 --out FOLDER       (on the CPU, 15 s)
+    python bench/scaling.py --read bench/results/scaling-h200-*.jsonl               (tables of logs)
 
 A step has 16,384 tokens (or one micro-step, where that is more) in documents of 2,048 (or of a micro-step, where
 that is less); everything but `engine.micro_tokens` and, with --policies, `engine.recompute` is planned for the
 whole card. A base is made once; each point is a Trainer of its own, two steps to warm up and three that count.
-Appends to OUT/scaling.jsonl as it goes (a point that does not fit says why) and writes OUT/scaling.md.
+Appends to OUT/scaling.jsonl as it goes (a point that does not fit says why) and writes OUT/scaling.md. After the
+table stands how far the planner was off, by shape. Of a point that was logged twice --read takes the last.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def point(shape: str, policy: str, tokens: int, loaded: base.Loaded, model: Any)
 
 def table(points: list[dict[str, Any]]) -> str:
     """One line per point."""
-    facts = measure.facts()
+    facts = points[-1] if "versions" in points[-1] else measure.facts()
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines = [
         f"{facts['date']}, {facts['gpu']}; {versions}.",
@@ -82,6 +84,31 @@ def table(points: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def errors(points: list[dict[str, Any]]) -> str:
+    """The largest share by which prediction and measurement differ, one line per shape."""
+    lines = []
+    for shape in dict.fromkeys(one["shape"] for one in points):
+        memory, time = [], []
+        for one in points:
+            if one["shape"] == shape and one.get("peak_gib") and one.get("predicted_gib"):
+                memory.append(abs(one["predicted_gib"] / one["peak_gib"] - 1))
+                seconds = sum(one["tokens"]) / len(one["tokens"]) / one["tokens_per_second"]
+                time.append(abs(one["predicted_seconds"] / seconds - 1))
+        if memory:
+            lines.append(f"{shape}: {len(memory)} points, memory within {max(memory):.1%}, time {max(time):.1%}")
+    return "\n".join(lines)
+
+
+def read(paths: list[Path]) -> list[dict[str, Any]]:
+    """The points of logs."""
+    found = {}
+    for path in paths:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            one = json.loads(line)
+            found[one["shape"], one["micro_tokens"], one["recompute"]] = one
+    return list(found.values())
+
+
 def main() -> None:
     """Measures every point and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,7 +116,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS))
     parser.add_argument("--policies", nargs="+", default=["auto"], help="engine.recompute")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-scaling"))
+    parser.add_argument("--read", type=Path, nargs="+", metavar="JSONL", help="run nothing: tables of logs")
     given = parser.parse_args()
+    if given.read:
+        points = read(given.read)
+        print(f"{table(points)}\n{errors(points)}")
+        return
     unknown = sorted(set(given.shapes) - SHAPES.keys())
     if unknown:
         parser.error(f"no such shape: {unknown[0]}. There are: {', '.join(SHAPES)}.")
@@ -113,7 +145,7 @@ def main() -> None:
         del loaded, model
         gc.collect()
         measure.forget_peak()
-    text = table(points)
+    text = f"{table(points)}\n{errors(points)}\n"
     (given.out / "scaling.md").write_text(text, encoding="utf-8")
     print("\n" + text)
 
