@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs flash-attn-4 (extra flash4) for a GPU machine without a network: Python 3.12, CUDA 13, x86-64, 64 MiB in two parts,
-# since one call to such a machine may not carry so much. Takes 4 minutes.
+# since one call to such a machine may not carry so much. Takes 6 minutes.
 #   bash bench/gpu_flash4.sh [FOLDER]     FOLDER/a/part.aa, FOLDER/b/part.ab (default carry/flash4)
 # There, after both have arrived:
 #   mkdir -p /dev/shm/flash4; cat part.aa part.ab | tar xJ -C /dev/shm/flash4
