@@ -107,10 +107,10 @@ class Recorder(LM):
         raise NotImplementedError
 
 
-def asked(name: str, root: Path, shots: int, limit: int | None) -> list[Request]:
+def asked(name: str, root: Path, shots: int, limit: int | None, sampler: str) -> list[Request]:
     """The requests of a task, as lm-eval builds them."""
     folder, task = Path(lm_eval.__file__).parent / "tasks" / "kobest", f"kobest_{name}"
-    config = load_yaml(folder / f"{task}.yaml", resolve_func=True)
+    config = load_yaml(folder / f"{task}.yaml", resolve_func=True) | {"fewshot_config": {"sampler": sampler}}
     recorder = Recorder()
     with suppress(Asked):
         lm_eval.simple_evaluate(
@@ -170,7 +170,7 @@ def row(
 ) -> tuple[float, float]:
     """One task at so many shots: a line of the table. Returns seconds here and there."""
     lm = lms["ours"]
-    requests, encoded = fitting(asked(name, given.data_root, shots, given.limit), lm)
+    requests, encoded = fitting(asked(name, given.data_root, shots, given.limit, given.sampler), lm)
     items = len({one.item for one in requests})
     rendered = [one.rendered() for one in requests]
     best = {key: float("inf") for key in lms} | {size: float("inf") for size in given.batch_sizes}
@@ -235,6 +235,12 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny shape with polyglot's tokenizer, 12 items")
     parser.add_argument("--limit", type=int, default=100, help="items of each task; 0: all")
     parser.add_argument("--shots", type=int, nargs="+", default=(0, 5))
+    parser.add_argument(
+        "--sampler",
+        choices=("default", "first_n"),
+        default="default",
+        help="lm-eval's, of examples: drawn anew for each item, or the same ones for all",
+    )
     parser.add_argument("--tasks", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="of lm-eval; 1 4 8 16 32, on a card 16 64 256")
     parser.add_argument("--repeats", type=int, default=2, help="turns of each side")

@@ -142,16 +142,15 @@ class ForwardPass:
         return (states @ self._head.t()).float()
 
     def _pass(self, positions: Tensor, layouts: Sequence[Layout]) -> Pass:
-        attend = trees.BACKENDS[self.backend]
+        attend, kernels = trees.BACKENDS[self.backend], self._builder.kernels
 
         def forward(q: Tensor, k: Tensor, v: Tensor, documents: Documents) -> Saved:
             out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
             for layout in layouts:
-                attend(q, k, v, layout, out)
+                attend(q, k, v, layout, out, kernels.take)
             return Saved(q, k, v, out, documents, ())
 
         none = Documents((), positions, 0)
-        kernels = self._builder.kernels
         return Pass(kernels, Backend(forward, _no_backward), none, positions, *self._tables, None, keep_wide=False)
 
 

@@ -73,16 +73,25 @@ class TorchLanguageModel:
 
         Raises:
             KoalpacaError: a request with nothing to score (score-nothing) or longer than the base's context
-                (context-too-long), before anything is computed; a span that tokens cross (mask-boundary).
+                (context-too-long); a span that tokens cross (mask-boundary).
         """
-        encoded = list(self.encoder.encode(requests))
-        for one in encoded:
-            if not one.learned:
-                raise KoalpacaError("score-nothing", "the request marks no token to score.", where=one.origin)
-            self._check_length(one, len(one.ids), "")
+        texts = [one.text for one in requests]
+        # neighbours begin alike; the tokenizer works on some while the device computes those before them
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        counts = []
+
+        def encoded() -> Iterator[Encoded]:
+            for one in self.encoder.encode(requests[n] for n in order):
+                if not one.learned:
+                    raise KoalpacaError("score-nothing", "the request marks no token to score.", where=one.origin)
+                self._check_length(one, len(one.ids), "")
+                counts.append(one.learned)
+                yield one
+
         with torch.inference_mode(), self._measuring():
-            sums = self._scorer().scores(encoded, self.batch_tokens)
-        return [Score(logprob, one.learned) for logprob, one in zip(sums, encoded, strict=True)]
+            sums = self._scorer().scores(encoded(), self.batch_tokens)
+        found = dict(zip(order, map(Score, sums, counts), strict=True))
+        return [found[n] for n in range(len(requests))]
 
     def write(
         self,

@@ -7,9 +7,9 @@ trees off such a list). Sharing is by ids, never by text: the tokenizer decides 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ KEYS_PER_TOKEN = 24
 """A node is cut in two where that saves one token for every so many keys that its halves must gather. To compute
 a token of a model of billions takes as long as to gather 70 (by its operations and bytes on an H200); on the CPU
 masks cost besides."""
+WINDOW = 512
+"""Requests that are read at a time: what tokenizes them works while a card computes those before."""
 CUT_WINDOW = 0.25
 """A lot is closed in this last part of it, where neighbours share least."""
 
@@ -123,27 +125,42 @@ class Lot:
         return len(self.branches.keys)
 
 
-def lots(encoded: Sequence[Encoded], budget: Budget) -> Iterator[Lot]:
+def lots(encoded: Iterable[Encoded], budget: Budget, window: int = WINDOW) -> Iterator[Lot]:
     """Every request in one lot, each lot within the budget (a single request beyond it stands alone).
 
     Args:
-        encoded: each with a learned token.
+        encoded: each with a learned token; read as lots are asked for. What begins alike should stand together.
         budget: of a lot.
+        window: how many are read at a time.
     """
-    scored = [np.flatnonzero(np.asarray(one.labels[1:], np.int64) != NOT_LEARNED) for one in encoded]
-    paths = [one.ids[: int(rows[-1]) + 1] for one, rows in zip(encoded, scored, strict=True)]
-    order = sorted(range(len(paths)), key=paths.__getitem__)
-    arrays = [np.asarray(path, np.int64) for path in paths]
-    shared = [0] + [_common(arrays[a], arrays[b]) for a, b in pairwise(order)]
-    todo = list(_cuts([len(paths[n]) for n in order], shared, budget))[::-1]
-    while todo:
-        begin, end = todo.pop()
-        lot = _lot(order[begin:end], arrays, [0, *shared[begin + 1 : end]], encoded, scored)
-        if end - begin > 1 and (lot.tokens > budget.tokens or lot.keys > budget.keys):
-            # what was not worth sharing had been counted as shared
-            todo += [((begin + end) // 2, end), (begin, (begin + end) // 2)]
+    numbered = enumerate(encoded)
+    held: list[tuple[int, Encoded]] = []
+    more = True
+    while more:
+        read = list(islice(numbered, window))
+        more = len(read) == window
+        here = held + read
+        held = []
+        if not here:
             continue
-        yield lot
+        numbers, requests = zip(*here, strict=True)
+        scored = [np.flatnonzero(np.asarray(one.labels[1:], np.int64) != NOT_LEARNED) for one in requests]
+        paths = [one.ids[: int(rows[-1]) + 1] for one, rows in zip(requests, scored, strict=True)]
+        order = sorted(range(len(paths)), key=paths.__getitem__)
+        arrays = [np.asarray(path, np.int64) for path in paths]
+        shared = [0] + [_common(arrays[a], arrays[b]) for a, b in pairwise(order)]
+        todo = list(_cuts([len(paths[n]) for n in order], shared, budget))[::-1]
+        if more and len(todo) > 1:
+            # the last is not full yet; were it the only one, the card would wait for the next window
+            held = [here[n] for n in order[slice(*todo.pop(0))]]
+        while todo:
+            begin, end = todo.pop()
+            lot = _lot(order[begin:end], arrays, [0, *shared[begin + 1 : end]], requests, scored)
+            if end - begin > 1 and (lot.tokens > budget.tokens or lot.keys > budget.keys):
+                # what was not worth sharing had been counted as shared
+                todo += [((begin + end) // 2, end), (begin, (begin + end) // 2)]
+                continue
+            yield replace(lot, requests=tuple(numbers[n] for n in lot.requests))
 
 
 def _common(a: Ints, b: Ints) -> int:

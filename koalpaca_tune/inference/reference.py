@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,17 +26,18 @@ class Reference:
         self._loaded = loaded
         self._pad_id = pad_id
 
-    def scores(self, encoded: Sequence[Encoded], most_tokens: int) -> list[float]:
+    def scores(self, encoded: Iterable[Encoded], most_tokens: int) -> list[float]:
         """Summed log-likelihood of the learned tokens of each, in nats.
 
         Args:
             encoded: each with a learned token.
             most_tokens: of a batch, padding included.
         """
-        scores = [0.0] * len(encoded)
+        whole = list(encoded)
+        scores = [0.0] * len(whole)
         with inferring(self._model, self._loaded):
-            for part in batches([len(one.ids) for one in encoded], most_tokens):
-                for n, logprob in zip(part, self._logprobs([encoded[n] for n in part]), strict=True):
+            for part in batches([len(one.ids) for one in whole], most_tokens):
+                for n, logprob in zip(part, self._logprobs([whole[n] for n in part]), strict=True):
                     scores[n] = logprob
         return scores
 

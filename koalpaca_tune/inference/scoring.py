@@ -7,7 +7,7 @@ the engine cannot compute. A score is the same by either, and whatever else is i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +38,17 @@ HEAD_BYTES = {"cuda": 1 << 28, "cpu": 1 << 25}
 
 @dataclass(frozen=True)
 class Sums:
-    """Of one lot: scores [requests], float64 on the device."""
+    """Of one lot, on its way from the device.
+
+    Attributes:
+        requests: which ones.
+        values: their scores, float64 on the host, once `arrived` has come to pass.
+        arrived: None on the CPU.
+    """
 
     requests: tuple[int, ...]
     values: Tensor
+    arrived: torch.cuda.Event | None
 
 
 class Scorer:
@@ -60,15 +67,15 @@ class Scorer:
         self._rows = max(1, HEAD_BYTES.get(self._device.type, HEAD_BYTES["cpu"]) // (4 * self._pass.vocabulary))
         self.budget = Budget(0, 0)
 
-    def scores(self, encoded: Sequence[Encoded], most_tokens: int) -> list[float]:
+    def scores(self, encoded: Iterable[Encoded], most_tokens: int) -> list[float]:
         """Summed log-likelihood of the learned tokens of each, in nats.
 
         Args:
-            encoded: each with a learned token.
+            encoded: each with a learned token, those that begin alike together; read while others are computed.
             most_tokens: of a lot; fewer where memory is short.
         """
         self.budget = self._plan(most_tokens)
-        scores = [0.0] * len(encoded)
+        scores: dict[int, float] = {}
         waiting: Sums | None = None
         for lot in prefixes.lots(encoded, self.budget):
             sums = self._compute(lot)
@@ -76,7 +83,7 @@ class Scorer:
             _put(waiting, scores)
             waiting = sums
         _put(waiting, scores)
-        return scores
+        return [scores[n] for n in range(len(scores))]
 
     def _plan(self, most: int) -> Budget:
         if self._device.type == "cuda":
@@ -138,13 +145,24 @@ class Scorer:
             found = logits[inside, targets[here]] - logits.logsumexp(-1)[inside]
             picked[here] = found.double()
         values = torch.zeros(len(lot.requests), dtype=torch.float64, device=device).index_add_(0, of, picked)
-        return Sums(lot.requests, values)
+        return _sent(lot.requests, values)
 
 
-def _put(sums: Sums | None, scores: list[float]) -> None:
+def _sent(requests: tuple[int, ...], values: Tensor) -> Sums:
+    """Values on their way: reading them later waits for them alone, not for what the card has been given since."""
+    if not values.is_cuda:
+        return Sums(requests, values, None)
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+    return Sums(requests, host, arrived)
+
+
+def _put(sums: Sums | None, scores: dict[int, float]) -> None:
     if sums is not None:
-        for request, value in zip(sums.requests, sums.values.tolist(), strict=True):
-            scores[request] = value
+        if sums.arrived is not None:
+            sums.arrived.synchronize()
+        scores.update(zip(sums.requests, sums.values.tolist(), strict=True))
 
 
 def obstacle_of(model: Any, loaded: Loaded) -> str | None:

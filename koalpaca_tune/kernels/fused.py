@@ -14,6 +14,7 @@ from koalpaca_tune.kernels.triton_loss import cross_entropy
 from koalpaca_tune.kernels.triton_nf4 import dequantize, dequantize_columns
 from koalpaca_tune.kernels.triton_norms import add_layer_norm, add_rms_norm, layer_norm_backward, rms_norm_backward
 from koalpaca_tune.kernels.triton_rotary import rotate
+from koalpaca_tune.kernels.triton_take import take
 
 __all__ = [
     "add_layer_norm",
@@ -32,4 +33,5 @@ __all__ = [
     "split",
     "swiglu",
     "swiglu_backward",
+    "take",
 ]

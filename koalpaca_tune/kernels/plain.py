@@ -193,6 +193,16 @@ def rotate(x: Tensor, out: Tensor, cos: Tensor, sin: Tensor, positions: Tensor, 
     return out
 
 
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows of keys or values, contiguous [n, heads, D].
+
+    Args:
+        x: [T, heads, D]; rows and heads may stand apart.
+        rows: int64 [n].
+    """
+    return x.index_select(0, rows)
+
+
 def gelu(x: Tensor, out: Tensor | None, narrow: Scaled | None = None) -> None:
     """GELU with the error function (Hendrycks & Gimpel 2016), [T, F] to [T, F]."""
     _write(functional.gelu(_wide(x)), out, narrow)

@@ -28,6 +28,9 @@ WASTE = 1.2
 PAIRS = 1 << 17
 """Most pairs in a padded batch. A longer sequence stands alone: copying takes longer than a call."""
 
+Take = Callable[[Tensor, Tensor], Tensor]
+"""`take` of `plain` or `fused`."""
+
 
 @dataclass(frozen=True)
 class Padded:
@@ -190,16 +193,16 @@ def _rows(x: Tensor, rows: Tensor | slice, count: int) -> Tensor:
     return found.view(count, -1, *found.shape[1:]).transpose(1, 2)
 
 
-def _read(q: Tensor, k: Tensor, v: Tensor, layout: Layout) -> tuple[Tensor, Tensor, Tensor]:
+def _read(q: Tensor, k: Tensor, v: Tensor, layout: Layout, take: Take) -> tuple[Tensor, Tensor, Tensor]:
     q = q[layout.queries]
     if layout.keys is None:
         return q, k[layout.span], v[layout.span]
-    return q, k.index_select(0, layout.keys), v.index_select(0, layout.keys)
+    return q, take(k, layout.keys), take(v, layout.keys)
 
 
-def _flash(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> None:
+def _flash(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor, take: Take) -> None:
     found, *_ = aten._flash_attention_forward(
-        *_read(q, k, v, layout),
+        *_read(q, k, v, layout, take),
         layout.starts_q,
         layout.starts_k,
         layout.longest_q,
@@ -211,8 +214,8 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> None
     out[layout.queries] = found
 
 
-def _efficient(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> None:
-    q, k, v = _read(q, k, v, layout)
+def _efficient(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor, take: Take) -> None:
+    q, k, v = _read(q, k, v, layout, take)
     rows = [q[None], attention.shared(k, q.shape[1])[None], attention.shared(v, q.shape[1])[None]]
     found, *_ = aten._efficient_attention_forward(
         *rows, None, layout.starts_q, layout.starts_k, layout.longest_q, layout.longest_k, 0.0, FROM_BOTTOM_RIGHT,
@@ -221,7 +224,8 @@ def _efficient(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> 
     out[layout.queries] = found[0]
 
 
-def _dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> None:
+def _dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor, take: Take) -> None:
+    del take
     for one in layout.padded:
         heads_q = _rows(q, one.queries, one.count)
         heads_k, heads_v = (_rows(x, one.keys, one.count) for x in (k, v))
@@ -230,8 +234,8 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> None
         out[one.rows] = flat if one.places is None else flat[one.places]
 
 
-def _alone(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor) -> None:
-    here, rows = layout.queries.start, _read(q, k, v, layout)
+def _alone(q: Tensor, k: Tensor, v: Tensor, layout: Layout, out: Tensor, take: Take) -> None:
+    here, rows = layout.queries.start, _read(q, k, v, layout, take)
     at = begin = 0
     for queries, keys in layout.lengths:
         mask = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(keys - queries)
@@ -249,8 +253,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: boo
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
 
 
-Attend = Callable[[Tensor, Tensor, Tensor, Layout, Tensor], None]
-"""(q [rows, heads, D], k and v [T, kv heads, D], layout, out [rows, heads, D]): writes the layout's queries."""
+Attend = Callable[[Tensor, Tensor, Tensor, Layout, Tensor, Take], None]
+"""(q [rows, heads, D], k and v [T, kv heads, D], layout, out like q, take): writes the layout's queries."""
 
 BACKENDS: dict[str, Attend] = {
     "flash": _flash,

@@ -19,7 +19,7 @@ import torch
 from koalpaca_tune.config.recipe import Base, Lora, Quantization
 from koalpaca_tune.inference.language_model import TorchLanguageModel
 from koalpaca_tune.inference.scoring import Scorer
-from koalpaca_tune.kernels import trees
+from koalpaca_tune.kernels import fused, trees
 from koalpaca_tune.models import adapter, base
 from koalpaca_tune.records import Rendered
 from koalpaca_tune.templates.template import content
@@ -68,7 +68,7 @@ def test_kernels_for_branches_equal_each_sequence_alone(
     found = {}
     for one in (name, "dense", "alone"):
         out = torch.zeros_like(q)
-        trees.BACKENDS[one](q, k, v, layout, out)
+        trees.BACKENDS[one](q, k, v, layout, out, fused.take)
         found[one] = out.float()
     apart = float((found[name] - found["alone"]).abs().max())
     print(f"\n{name} heads of {width}, own {own}: {apart:.1e} from each alone")

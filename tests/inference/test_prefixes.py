@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from hypothesis import given
@@ -65,14 +65,33 @@ def requests(draw: st.DrawFn) -> list[Encoded]:
     return made
 
 
-@given(requests(), st.integers(1, 120), st.integers(1, 400))
-def test_every_request_is_in_the_trees_as_it_is(encoded: list[Encoded], tokens: int, keys: int) -> None:
+@given(requests(), st.integers(1, 120), st.integers(1, 400), st.integers(1, 13))
+def test_every_request_is_in_the_trees_as_it_is(
+    encoded: list[Encoded], tokens: int, keys: int, window: int
+) -> None:
     found: dict[int, list[tuple[tuple[int, ...], int]]] = {}
-    for lot in lots(encoded, Budget(tokens, keys)):
+    for lot in lots(iter(encoded), Budget(tokens, keys), window):
         assert len(lot.requests) == 1 or (lot.tokens <= tokens and lot.keys <= keys)
         assert not found.keys() & set(lot.requests)
         found |= read_off(lot)
     assert found == {n: expected(one) for n, one in enumerate(encoded)}
+
+
+def test_requests_are_read_while_lots_are_computed() -> None:
+    """A window at a time, and what is left of one joins the next."""
+    asked = 0
+
+    def some() -> Iterator[Encoded]:
+        nonlocal asked
+        for n in range(20):
+            asked += 1
+            yield request([n, 50, 51, 52], [3])
+
+    found = lots(some(), Budget(9, 10**9), 4)
+    first = next(found)
+    assert (first.requests, asked) == ((0, 1, 2), 4)
+    assert [next(found).requests, asked] == [(3, 4, 5), 8]
+    assert [lot.requests for lot in found] == [(6, 7, 8), (9, 10, 11), (12, 13, 14), (15, 16, 17), (18, 19)]
 
 
 def test_a_prompt_is_computed_once_and_a_last_token_never() -> None:

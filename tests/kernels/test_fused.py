@@ -192,6 +192,18 @@ def test_rotary(dtype: torch.dtype, inverse: bool, heads: int, size: int, half: 
     assert torch.equal(qkv.view(5, heads, 3, size), others)
 
 
+@DTYPES
+@pytest.mark.parametrize(("heads", "size"), [(4, 64), (3, 80), (20, 256)])
+def test_taken_rows_are_those_asked_for(dtype: torch.dtype, heads: int, size: int) -> None:
+    """Keys of GPT-NeoX's interleaved [heads, 3, D], repeated and out of order."""
+    keys = rows(9, heads * 3 * size, dtype=dtype).view(9, heads, 3, size)[:, :, 1]
+    asked = torch.tensor([8, 0, 3, 3, 7])
+    found = fused.take(keys, asked)
+    assert found.is_contiguous()
+    assert torch.equal(found, keys[asked])
+    assert torch.equal(found, plain.take(keys, asked))
+
+
 def test_a_rotation_is_undone_by_its_inverse() -> None:
     cos, sin = table(40, 32)
     positions = torch.arange(40, dtype=torch.int32)

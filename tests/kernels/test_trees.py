@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from koalpaca_tune.kernels import trees
+from koalpaca_tune.kernels import plain, trees
 
 CPU = torch.device("cpu")
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
@@ -29,7 +29,7 @@ def attended(name: str, shapes: list[tuple[int, int]], *, own: bool) -> torch.Te
         3, [q for q, _ in shapes], [q + more for q, more in shapes], rows, CPU, own=own, dense=True
     )
     out = torch.full_like(q, 7.0)
-    trees.BACKENDS[name](q, k, v, layout, out)
+    trees.BACKENDS[name](q, k, v, layout, out, plain.take)
     assert bool((out[:3] == 7.0).all())
     return out[3:]
 
