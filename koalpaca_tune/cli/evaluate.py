@@ -77,6 +77,9 @@ def evaluate(
         raise click.UsageError("--judge-url과 --judge-model은 함께 씁니다 (give both, or neither).")
     from koalpaca_tune.cli.show import bar, console, done
 
+    def told(korean: str, english: str) -> None:
+        done(f"{korean} ({english})")
+
     with console.status("과제와 라이브러리를 읽는 중 (reading)"):
         from koalpaca_tune.cli import quiet
 
@@ -86,6 +89,8 @@ def evaluate(
         from koalpaca_tune.runs import evaluate as runs
         from koalpaca_tune.suites.selection import Asked
 
+        if out is not None:
+            runs.check_out(out)
         prepared = runs.prepare(
             adapters.choose(base, adapter, template, four_bit),
             Asked(suite, tasks, profile, shots, limit),
@@ -93,16 +98,18 @@ def evaluate(
             data_root=data_root,
             judge=Endpoint(judge_url, judge_model, judge_key_env) if judge_url and judge_model else None,
             repeats=judge_repeats or 1,
+            probe=not plan,
+            told=told,
         )
     for korean, english in prepared.notes:
-        done(f"{korean} ({english})")
+        told(korean, english)
     if plan:
         shown.plan(prepared)
         return
     assert out is not None
     with bar("평가 (eval)") as update:
         folders = runs.evaluate(
-            prepared, out, progress=lambda what, finished, total: update(finished, total, name=what)
+            prepared, out, progress=lambda what, finished, total: update(finished, total, name=what), told=told
         )
     if not gate:
         console.print()
@@ -160,6 +167,7 @@ def compare(before: Path, after: Path, out: Path, gate: bool) -> None:
         fix = "Name two evaluations, such as judged/base and judged/adapter."
         raise KoalpacaError("compare-same", "before and after are the same folder.", where=str(before), fix=fix)
 
+    report.check_out(out)
     with console.status("짝지어 비교하는 중 (comparing)"):
         comparison = run(before, after)
         report.write(comparison, out)

@@ -18,7 +18,8 @@ WARNINGS = 6
 
 
 def show(comparison: Comparison) -> None:
-    """Prints warnings, one row for each tested measure, then what it all says."""
+    """Prints what was run, warnings, one row for each tested measure, then what it all says."""
+    _head(comparison)
     _warn(comparison)
     columns = ["전", "후", "차이 [95 % 구간]", "p (Holm)", "최소 검출"]
     if console.width < WIDE:
@@ -30,9 +31,12 @@ def show(comparison: Comparison) -> None:
     table.add_column("판정", no_wrap=True)
     for row in comparison.rows:
         cells = _cells(row)[: len(columns) + 1]
-        word = "확인 안 됨" if row.verdict == "no detectable change" else words.VERDICTS[row.verdict][0]
+        word = words.row(row)["verdict"]
+        word = "확인 안 됨" if word == words.VERDICTS["no detectable change"][0] else word
         table.add_row(*cells, Text(word, style=COLOURS[row.verdict]))
     console.print(table)
+    if told := words.guessing(comparison.rows):
+        console.print(Text(f"{told[0]} ({told[1]})", style="dim"))
     said = comparison.said
     console.print()
     console.print(Text(said.headline, style="bold"))
@@ -52,6 +56,17 @@ def gate(comparison: Comparison) -> None:
     if worse:
         raise click.exceptions.Exit(gates.STATUS)
     click.echo(gates.passed(comparison))
+
+
+def _head(comparison: Comparison) -> None:
+    suite = comparison.pair.before.suite
+    console.print(
+        Text(" · ".join([f"{suite['title']} 버전 {suite['version']}", *_scope(comparison)]), style="bold")
+    )
+
+
+def _scope(comparison: Comparison) -> list[str]:
+    return [f"{korean} ({english})" for korean, english in comparison.scope.heading()]
 
 
 def _warn(comparison: Comparison) -> None:

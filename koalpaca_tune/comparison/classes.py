@@ -5,6 +5,7 @@ Resampling items is drawing such counts, so thousands of items cost as much as a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ _CELLS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A difference of macro-F1 with its standard error and 95 % interval."""
+    """A difference of macro-F1 with its standard error and 95 % interval: everything where all items are alike."""
 
     value: float
     error: float
@@ -75,6 +76,8 @@ def bootstrap(table: Floats, seed: int, *, resamples: int = RESAMPLES) -> Estima
 
     error = float(_parts(draw, size**3, resamples).std(ddof=1))
     value = float(difference(table))
+    if error <= 0:
+        return Estimate(value, 0.0, -math.inf, math.inf)
     half = float(t.ppf(1 - ALPHA / 2, max(n - 1, 1))) * error
     return Estimate(value, error, max(-1.0, value - half), min(1.0, value + half))
 

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from koalpaca_tune.comparison import categories, flips, guards, outcomes, scoring, stats, titles, verdict
+from koalpaca_tune.comparison import categories, flips, guards, outcomes, scope, scoring, stats, titles, verdict
 from koalpaca_tune.comparison.categories import Categories
 from koalpaca_tune.comparison.flips import Flip
-from koalpaca_tune.comparison.guards import Notice
+from koalpaca_tune.comparison.notice import Notice
 from koalpaca_tune.comparison.outcomes import SEED, Outcome, Unit
 from koalpaca_tune.comparison.pairing import Pair, TaskPair, pair
 from koalpaca_tune.comparison.power import ALPHA
+from koalpaca_tune.comparison.scope import Scope
 from koalpaca_tune.comparison.scoring import Audit
 from koalpaca_tune.comparison.stats import Paired
 from koalpaca_tune.comparison.verdict import Finding, Said, Verdict, verdict_of
@@ -38,6 +39,9 @@ class Row:
         left_out: items left out because a side has no value (undecided, or the judge failed).
         corpus_before, corpus_after: the measure over the whole corpus where it is no mean over items (chrF, say);
             it is tested by its mean over items, which `paired` holds.
+        chance: of a choice task, the share that guessing gets right.
+        at_chance: the sides (`before`, `after`) that are not above it by a one-sided exact binomial test at 0.05.
+        collapsed: the sides that answer nearly always the same.
     """
 
     task: str
@@ -53,12 +57,16 @@ class Row:
     left_out: int = 0
     corpus_before: float | None = None
     corpus_after: float | None = None
+    chance: float | None = None
+    at_chance: tuple[str, ...] = ()
+    collapsed: tuple[str, ...] = ()
 
     @property
     def gain(self) -> tuple[float, float, float]:
-        """(difference, low, high), turned so that more is better."""
+        """(difference, low, high), turned so that more is better; unknown ends are the difference itself."""
         p = self.paired
-        return (-p.difference, -p.high, -p.low) if self.lower_is_better else (p.difference, p.low, p.high)
+        low, high = (p.difference, p.difference) if p.low is None or p.high is None else (p.low, p.high)
+        return (-p.difference, -high, -low) if self.lower_is_better else (p.difference, low, high)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class Comparison:
     audits: tuple[Audit, ...]
     warnings: tuple[Notice, ...]
     said: Said
+    scope: Scope
 
     def as_dict(self) -> dict[str, Any]:
         """The content of comparison.json."""
@@ -94,6 +103,7 @@ class Comparison:
             "verdict": asdict(self.said),
             "warnings": [asdict(warning) for warning in self.warnings],
             "suite": dict(before.suite),
+            "scope": asdict(self.scope),
             "alpha": ALPHA,
             "adjustment": "Holm over all rows",
             "seed": SEED,
@@ -135,6 +145,7 @@ def compare(before: Path, after: Path) -> Comparison:
         if task.before["kind"] == "choice"
     ]
     found = tuple(audit for audit in audits if audit is not None)
+    reach = scope.of(both)
     primaries = [(task, outcome) for task, outcome, _ in tested if task.before["kind"] != "generation"]
     grouped = (categories.of(*one) for one in primaries)
     return Comparison(
@@ -144,14 +155,19 @@ def compare(before: Path, after: Path) -> Comparison:
         tuple(flips.of(*one) for one in primaries if one[0].before["kind"] != "likelihood"),
         tuple(one for one in grouped if one is not None),
         found,
-        tuple(guards.warnings(both, missing, found)),
+        (
+            *reach.notices(both.before.suite["title"], both.before.suite["title_en"]),
+            *guards.warnings(both, [(task, outcome) for task, outcome, _ in tested], missing, found),
+        ),
         verdict.say([Finding(row.title, row.title_en, row.group, row.verdict) for row in rows]),
+        reach,
     )
 
 
 def _row(task: TaskPair, outcome: Outcome, paired: Paired, p_holm: float) -> Row:
     title, title_en = titles.of_row(task.before, outcome.measure)
     gain = -paired.difference if outcome.lower_is_better else paired.difference
+    chance = task.before.get("chance") if outcome.yes_no and task.before["kind"] == "choice" else None
     return Row(
         task=task.name,
         measure=outcome.measure,
@@ -166,7 +182,25 @@ def _row(task: TaskPair, outcome: Outcome, paired: Paired, p_holm: float) -> Row
         left_out=outcome.left_out,
         corpus_before=outcomes.corpus_value(task, outcome, "before"),
         corpus_after=outcomes.corpus_value(task, outcome, "after"),
+        chance=chance,
+        at_chance=() if chance is None else tuple(_at_chance(outcome, chance)),
+        collapsed=tuple(_collapsed(task)),
     )
+
+
+def _at_chance(outcome: Outcome, chance: float) -> Iterator[str]:
+    from scipy.stats import binom
+
+    for side, values in (("before", outcome.before), ("after", outcome.after)):
+        if binom.sf(int((values > 0).sum()) - 1, len(values), chance) >= ALPHA:
+            yield side
+
+
+def _collapsed(task: TaskPair) -> Iterator[str]:
+    if task.before["kind"] == "choice":
+        for side, lines in (("before", task.lines_before), ("after", task.lines_after)):
+            if metrics.collapse(lines, str(task.before["primary"])) is not None:
+                yield side
 
 
 def _sides(both: Pair, tested: list[tuple[TaskPair, Outcome, Paired]]) -> Iterator[Side]:

@@ -27,4 +27,6 @@ def passed(comparison: Comparison) -> str:
     """What is said when nothing got worse: the size of a loss that could have been seen, as far as it is known."""
     found = [row.paired.smallest for row in comparison.rows if row.unit == "share" and row.paired.smallest]
     seen = f"; a loss below {max(found) * 100:.1f} points may not be seen" if found else ""
-    return f"gate passed: no significant regression in {len(comparison.rows)} measures{seen}"
+    limit = comparison.scope.limit
+    cut = "" if limit is None else f" (of the first {limit} items of a task only)"
+    return f"gate passed{cut}: no significant regression in {len(comparison.rows)} measures{seen}"

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from koalpaca_tune import korean
-from koalpaca_tune.comparison import stats, titles
+from koalpaca_tune.comparison import counted, stats, titles
+from koalpaca_tune.comparison.notice import Notice
+from koalpaca_tune.comparison.outcomes import Outcome
 from koalpaca_tune.comparison.pairing import Pair, TaskPair
 from koalpaca_tune.comparison.scoring import Audit
 from koalpaca_tune.evaluation import metrics
@@ -23,16 +25,6 @@ CUT = 0.05
 LEAN = 0.10
 """Excess of an option over the right answers that is worth saying, when it is significant."""
 LEAN_ALPHA = 0.01
-LEFT_OUT = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One warning: a code for programs, and the sentence in Korean and English."""
-
-    code: str
-    korean: str
-    english: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +45,16 @@ class _Side:
         return f"{self.about['title_en']} ({self.word_en})"
 
 
-def warnings(both: Pair, missing: Sequence[tuple[TaskPair, str]], audits: Sequence[Audit]) -> Iterator[Notice]:
+def warnings(
+    both: Pair,
+    tested: Sequence[tuple[TaskPair, Outcome]],
+    missing: Sequence[tuple[TaskPair, str]],
+    audits: Sequence[Audit],
+) -> Iterator[Notice]:
     """All warnings, the gravest first.
 
     Args:
+        tested: measures that are compared.
         missing: measures that no item has on both sides.
         audits: of the choice tasks.
     """
@@ -69,11 +67,16 @@ def warnings(both: Pair, missing: Sequence[tuple[TaskPair, str]], audits: Sequen
             (task.after, task.lines_after, "후", "after"),
         )
     ]
+    # the tuned side first: that is the one to be used
     for check in (_collapsed, _same_text, _failed, _empty, _cut):
-        for side in sides:
+        for side in [*sides[1::2], *sides[::2]]:
             yield from check(side)
+    for task, outcome in tested:
+        yield from counted.left_out(task, outcome)
     yield from contamination({task.name: _contaminated(task) for task in both.tasks}, both.tasks)
     yield from _unchecked(both)
+    yield from counted.duplicates(both)
+    yield from counted.ambiguous(both)
     for audit in audits:
         yield from _depends(audit)
     for side in sides:

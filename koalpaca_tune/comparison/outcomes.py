@@ -39,6 +39,8 @@ class Outcome:
         before, after: values; of a choice, 1 where the pick is right.
         weights: denominators of a ratio (characters, in bits); None for a mean.
         classes: right class, pick before, pick after, where the measure is macro-F1.
+        span: the largest change that there can be: 1 of a share, 9 of points from 1 to 10; None where it is not
+            known.
     """
 
     task: str
@@ -52,6 +54,7 @@ class Outcome:
     after: Floats
     weights: Floats | None = None
     classes: tuple[Ints, Ints, Ints] | None = None
+    span: float | None = None
 
     def paired(self) -> Paired:
         """The test that fits the measure."""
@@ -70,10 +73,11 @@ class Outcome:
         return self._possible(stats.stratified(self.before, self.after, strata, seed))
 
     def _possible(self, paired: Paired) -> Paired:
-        """The interval cut at what the change of a share can be; Student's t knows no bounds."""
-        if self.unit != "share":
+        """The interval cut at what a change can be; Student's t knows no bounds."""
+        span = 1.0 if self.unit == "share" else self.span
+        if span is None or paired.low is None or paired.high is None:
             return paired
-        return replace(paired, low=max(-1.0, paired.low), high=min(1.0, paired.high))
+        return replace(paired, low=max(-span, paired.low), high=min(span, paired.high))
 
     def subset(self, rows: Ints) -> Outcome:
         """The same of some items, by their positions in `before`."""
@@ -147,7 +151,13 @@ def _written(task: TaskPair, measure: str) -> Outcome | None:
     ]
     found = _decided(task.name, measure, values, measure in yes_no, measure in lower)
     # a judge whose every score is 1 of 10 gave no 100 %
-    return replace(found, unit="points") if found and "judge" in task.before else found
+    return replace(found, unit="points", span=_span(task)) if found and "judge" in task.before else found
+
+
+def _span(task: TaskPair) -> float | None:
+    """How far two points of the task's judge can be apart; None for results that do not say its scale."""
+    scale = task.before.get("scale")
+    return None if scale is None else float(scale[1]) - float(scale[0])
 
 
 def style_measures(task: TaskPair) -> list[str]:
@@ -167,7 +177,7 @@ def of_style(task: TaskPair, measure: str) -> Outcome | None:
 
 
 def _style(line: Line, measure: str) -> float | None:
-    values = [turn["measures"].get(measure) for turn in line.get("turns") or [line]]
+    values = [(turn.get("measures") or {}).get(measure) for turn in line.get("turns") or [line]]
     decided = [float(value) for value in values if value is not None]
     return sum(decided) / len(decided) if decided else None
 

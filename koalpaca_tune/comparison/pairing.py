@@ -9,6 +9,7 @@ from typing import Any
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError, Problem
+from koalpaca_tune.evaluation import lines
 from koalpaca_tune.evaluation.run import Result
 from koalpaca_tune.evaluation.store import ITEMS, Line
 
@@ -61,6 +62,14 @@ def pair(before: Path, after: Path) -> Pair:
                 where=f"{before / ITEMS}, {after / ITEMS}",
                 fix="Run `koalpaca eval` again for both; what is done is kept.",
             )
+        for id, line in here.items():
+            if told["kind"] == "choice" and any(line[key] != there[id][key] for key in ("choices", "answer")):
+                raise KoalpacaError(
+                    "compare-items",
+                    f"item '{id}' of '{told['name']}' has not the same choices and answer before and after.",
+                    where=f"{before / ITEMS}, {after / ITEMS}",
+                    fix="Take both lines out and run `koalpaca eval` again for both; what is done is kept.",
+                )
         tasks.append(TaskPair(told, other, list(here.values()), [there[id] for id in here]))
     return Pair(one, two, tuple(tasks))
 
@@ -123,7 +132,12 @@ def _in_order(one: Result, two: Result) -> list[Mapping[str, Any]]:
 
 
 def _lines(result: Result) -> dict[str, dict[str, Line]]:
-    """Lines of the result's tasks by item id, in the order of ids, whatever the order they were written in."""
+    """Lines of the result's tasks by item id, in the order of ids, whatever the order they were written in.
+
+    Raises:
+        KoalpacaError: a line that is not as it was written (eval-shape).
+    """
+    by_name = {task["name"]: task for task in result.tasks}
     hashes = {task["name"]: task["hash"] for task in result.tasks}
     found: dict[str, dict[str, Line]] = {name: {} for name in hashes}
     for number, line in jsonl.read(result.folder / ITEMS):
@@ -131,8 +145,15 @@ def _lines(result: Result) -> dict[str, dict[str, Line]]:
         if not isinstance(id, str):
             raise KoalpacaError("eval-shape", "the line has no id.", where=f"{result.folder / ITEMS}:{number}")
         if isinstance(name, str) and hashes.get(name) == hash:
+            _check(line, by_name[name], f"{result.folder / ITEMS}:{number}")
             found[name][id] = line
     return {name: dict(sorted(lines.items())) for name, lines in found.items()}
+
+
+def _check(line: Line, task: Mapping[str, Any], where: str) -> None:
+    lines.check(line, str(task["kind"]), where)
+    if task["kind"] == "answer":
+        lines.check_scores(line, [str(task["primary"])], where)
 
 
 def _short(value: object) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 
 ALPHA = 0.05
 POWER = 0.80
+FEWEST = 6
+"""Pairs below which no change is significant, not even when all of them change: 2 / 2**5 is more than ALPHA."""
 _STEPS = 40
 _MOST_ITEMS = 10_000_000
 

@@ -11,8 +11,9 @@ from koalpaca_tune.comparison import flips, titles, words
 from koalpaca_tune.comparison.categories import Categories
 from koalpaca_tune.comparison.compare import Comparison, Row
 from koalpaca_tune.comparison.flips import Changed
-from koalpaca_tune.comparison.guards import Notice
+from koalpaca_tune.comparison.notice import Notice
 from koalpaca_tune.comparison.outcomes import Unit
+from koalpaca_tune.comparison.power import FEWEST
 from koalpaca_tune.comparison.scoring import Audit
 from koalpaca_tune.errors import KoalpacaError
 
@@ -20,7 +21,7 @@ WORST_SHOWN = 20
 """Regressions of all tasks together on the page; all of them are in comparison.json."""
 SHOWN = 10
 """Lost and won items of each task on the page."""
-NOTICES_SHOWN = 4
+NOTICES_SHOWN = 2
 """Warnings of one kind that are not folded."""
 TEXT_SHOWN = 500
 """Characters of a text on the page; of a prompt the last ones, where the question is."""
@@ -29,6 +30,19 @@ _COLOURS = {"improved": plots.GOOD, "worse": plots.BAD, "no detectable change": 
 _GROUPS = (("skill", "능력", "Skills"), ("fit", "검증 데이터에 대한 적합도", "Fit to the held-out data"))
 NARROW = 3.5
 """Inches of a plot on a phone."""
+
+
+def check_out(out: Path) -> None:
+    """Refuses a folder for the report that is a file, before anything is compared.
+
+    Raises:
+        KoalpacaError: out-folder.
+    """
+    wrong = next((path for path in (out, *out.absolute().parents) if path.exists() and not path.is_dir()), None)
+    if wrong is not None:
+        raise KoalpacaError(
+            "out-folder", "it is a file, not a folder.", where=str(wrong), fix="Choose another --out."
+        )
 
 
 def write(comparison: Comparison, out: Path) -> Path:
@@ -48,7 +62,7 @@ def write(comparison: Comparison, out: Path) -> Path:
     view = _view(comparison)
     jsonl.write_json(out / "comparison.json", comparison.as_dict())
     jsonl.write(out / "items.jsonl", _items(comparison))
-    jsonl.replace(out / "report.md", [html.render("comparison.md.j2", **view, cell=_cell)])
+    jsonl.replace(out / "report.md", [html.render("comparison.md.j2", **view, cell=html.markdown)])
     page = out / "report.html"
     jsonl.replace(page, [html.render("comparison.html.j2", **view, plots=_plots(comparison))])
     return page
@@ -81,15 +95,20 @@ def _view(comparison: Comparison) -> dict[str, Any]:
                 (word, word_en, sum(row["verdict"] == word for row in rows))
                 for word, word_en in words.VERDICTS.values()
             ]
+            if few := sum(row["verdict"] == words.TOO_FEW[0] for row in rows):
+                counts.append((*words.TOO_FEW, few))
             groups.append({"key": group, "title": title, "title_en": title_en, "rows": rows, "counts": counts})
     lost = flips.worst(item for flip in comparison.flips for item in flip.lost)
     choices = {task.name for task in comparison.pair.tasks if task.before["kind"] == "choice"}
     units = {row.task: row.unit for row in comparison.rows}
     return {
         "suite": comparison.pair.before.suite,
+        "scope": comparison.scope.heading(),
+        "limited": comparison.scope.limit is not None,
         "overall": said.overall,
         "said": said,
         "groups": groups,
+        "guessing": words.guessing(comparison.rows),
         "tests": len(comparison.rows),
         "corpus": any(row.corpus_before is not None for row in comparison.rows),
         "notices": _folded(comparison.warnings),
@@ -219,14 +238,15 @@ def _plots(comparison: Comparison) -> dict[str, dict[str, str]]:
     """SVG by name and width; only what there is something to show for."""
     drawn = {}
     for group, title in (("skill", "능력: 나아진 정도"), ("fit", "검증 데이터: 나아진 정도")):
-        rows = [row for row in comparison.rows if row.group == group]
+        # one interval from end to end would leave no room for the others
+        rows = [row for row in comparison.rows if row.group == group and row.paired.n >= FEWEST]
         if rows:
             shares = all(row.unit == "share" for row in rows)
             axis = "%p, 오른쪽이 나아진 쪽" if shares else "%p (비트와 점수는 처음 값의 %), 오른쪽이 나아진 쪽"
             drawn[group] = {
-                "wide": plots.intervals([_forest(row, row.title) for row in rows], title, axis),
+                "wide": plots.intervals([_forest(row, row.title + _unknown(row)) for row in rows], title, axis),
                 "narrow": plots.intervals(
-                    [_forest(row, _short(row.title)) for row in rows],
+                    [_forest(row, _short(row.title) + _unknown(row)) for row in rows],
                     title,
                     "%p" if shares else "%p, %",
                     width=NARROW,
@@ -254,6 +274,10 @@ def _unique(titles: Sequence[str]) -> list[str]:
     return found
 
 
+def _unknown(row: Row) -> str:
+    return "" if row.paired.low is not None else " (구간 없음)"
+
+
 def _short(title: str) -> str:
     return title if len(title) <= 12 else title[:11] + "…"
 
@@ -262,11 +286,3 @@ def _forest(row: Row, label: str) -> plots.Interval:
     scale = 100.0 if row.unit == "share" else 100 / (abs(row.paired.before) or 1.0)
     gain, low, high = (number * scale for number in row.gain)
     return plots.Interval(label, gain, low, high, _COLOURS[row.verdict])
-
-
-def _cell(text: object) -> str:
-    """A text inside a Markdown table or list: one line, nothing that Markdown or HTML would act on."""
-    line = " ".join(str(text).split())
-    for mark in ("\\", "|", "`", "*", "_", "[", "]", "#", "~"):
-        line = line.replace(mark, "\\" + mark)
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

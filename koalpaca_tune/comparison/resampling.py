@@ -7,6 +7,7 @@ Student's t alone with skewed differences (bench/paired_statistics.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,10 @@ share of the error seen."""
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A statistic with its standard error, 95 % interval and the two-sided p-value of being 0."""
+    """A statistic with its standard error, 95 % interval and the two-sided p-value of being 0.
+
+    The interval is everything where the items are all alike: they tell of no error.
+    """
 
     value: float
     error: float
@@ -115,7 +119,7 @@ def _studentised(value: float, error: float, drawn: Floats, errors: Floats, n: i
 
     if error <= 0:
         # all items alike: no error can be told; sign flips say how likely that is
-        return Estimate(value, 0.0, value, value, 1.0 if value == 0 else 2 / (1 + len(drawn)))
+        return Estimate(value, 0.0, -math.inf, math.inf, 1.0 if value == 0 else 2 / (1 + len(drawn)))
     away = (drawn - value) / np.maximum(errors, _LEAST_ERROR * error)
     student = float(t.ppf(1 - ALPHA / 2, n - 1))
     low, high = (float(one) for one in np.quantile(away, [ALPHA / 2, 1 - ALPHA / 2]))

@@ -34,7 +34,8 @@ class Paired:
 
     Attributes:
         before, after, difference: the statistic on each side, and its change.
-        low, high: 95 % interval of the difference, for this comparison alone.
+        low, high: 95 % interval of the difference, for this comparison alone; None where the items are all alike
+            and tell of no spread. It holds 0 wherever p is no less than 0.05.
         p: two-sided p-value of no difference, not yet adjusted for other comparisons.
         smallest: the change that would be found with 80 % power at alpha 0.05; None when it cannot be told.
         n: pairs.
@@ -48,8 +49,8 @@ class Paired:
     before: float
     after: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     smallest: float | None
     n: int
@@ -75,7 +76,8 @@ def proportions(before: Bools, after: Bools) -> Paired:
     """
     n = len(before)
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    low, high = score_interval(lost, won, n)
+    p = mcnemar(lost, won)
+    low, high = _agreeing(*score_interval(lost, won, n), p)
     one, two = float(before.mean()), float(after.mean())
     effect = cohen_g(lost, won)
     return Paired(
@@ -84,7 +86,7 @@ def proportions(before: Bools, after: Bools) -> Paired:
         (won - lost) / n,
         low,
         high,
-        mcnemar(lost, won),
+        p,
         smallest_proportion((lost + won) / n, n),
         n,
         lost,
@@ -115,7 +117,11 @@ def stratified(
     estimate = resampling.stratified(after - before, strata, seed, resamples=resamples)
     paired = _values(before * share, after * share, 1.0, estimate, seed, resamples)
     return replace(
-        paired, effect=estimate.value, effect_low=estimate.low, effect_high=estimate.high, effect_name=DIFFERENCE
+        paired,
+        effect=None if paired.low is None else paired.difference,
+        effect_low=paired.low,
+        effect_high=paired.high,
+        effect_name=DIFFERENCE,
     )
 
 
@@ -137,21 +143,23 @@ def macro_f1(gold: Ints, before: Ints, after: Ints, seed: int, *, resamples: int
     table = classes.counts(gold, before, after)
     estimate = classes.bootstrap(table, seed, resamples=resamples)
     one, two = classes.macro_f1s(table)
+    p = classes.permutation(table, seed, resamples=resamples)
+    low, high = _agreeing(estimate.low, estimate.high, p)
     return Paired(
         one,
         two,
         estimate.value,
-        estimate.low,
-        estimate.high,
-        classes.permutation(table, seed, resamples=resamples),
+        low,
+        high,
+        p,
         (_Z_ALPHA + _Z_POWER) * estimate.error or None,
         len(gold),
         None,
         None,
         "swap permutation",
-        estimate.value,
-        estimate.low,
-        estimate.high,
+        None if low is None else estimate.value,
+        low,
+        high,
         DIFFERENCE,
     )
 
@@ -161,13 +169,15 @@ def _values(
 ) -> Paired:
     difference = after - before
     effect = cohen_dz(difference)
+    p = max(estimate.p, sign_flip(difference, seed, resamples=resamples))
+    low, high = _agreeing(estimate.low, estimate.high, p)
     return Paired(
         float(before.sum() / denominator),
         float(after.sum() / denominator),
         estimate.value,
-        estimate.low,
-        estimate.high,
-        max(estimate.p, sign_flip(difference, seed, resamples=resamples)),
+        low,
+        high,
+        p,
         (_Z_ALPHA + _Z_POWER) * estimate.error or None,
         len(difference),
         None,
@@ -176,6 +186,17 @@ def _values(
         *_known(effect),
         effect_name=COHEN_DZ,
     )
+
+
+def _agreeing(low: float, high: float, p: float) -> tuple[float, float] | tuple[None, None]:
+    """An interval that says the same as the test beside it: with 0 inside where that is not rejected.
+
+    (None, None) for an interval without ends. A score or bootstrap interval may leave out a 0 that the exact test
+    keeps, when few items changed.
+    """
+    if not math.isfinite(low) or not math.isfinite(high):
+        return None, None
+    return (min(low, 0.0), max(high, 0.0)) if p >= ALPHA else (low, high)
 
 
 def _known(effect: tuple[float, float, float] | None) -> tuple[float | None, float | None, float | None]:

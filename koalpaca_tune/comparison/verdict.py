@@ -143,11 +143,5 @@ def _names(findings: Iterable[Finding], verdict: Verdict) -> tuple[str, str]:
     if not chosen:
         return "", ""
     titles = ", ".join(f"‘{finding.title}’" for finding in chosen)
-    english = ", ".join(_inside(finding.title_en) for finding in chosen)
+    english = ", ".join(f"“{finding.title_en}”" for finding in chosen)
     return titles + korean.particle(chosen[-1].title, "이/가"), english
-
-
-def _inside(title: str) -> str:
-    """A title inside a sentence: names and abbreviations keep their capitals."""
-    word = title.split(maxsplit=1)[0]
-    return title[0].lower() + title[1:] if word[1:].islower() else title

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from koalpaca_tune.comparison.compare import Comparison, Row, Side
 from koalpaca_tune.comparison.outcomes import Unit
+from koalpaca_tune.comparison.power import FEWEST
 from koalpaca_tune.comparison.stats import COHEN_DZ, COHEN_G, Paired
 
 VERDICTS = {
@@ -14,6 +15,14 @@ VERDICTS = {
     "worse": ("나빠짐", "worse"),
     "no detectable change": ("변화 확인 안 됨", "no detectable change"),
 }
+
+
+NO_INTERVAL = "구간 추정 불가"
+"""In place of an interval that cannot be estimated."""
+
+
+TOO_FEW = ("문항이 모자람", "too few items")
+"""The verdict of a measure with fewer than FEWEST pairs, which could not have shown any change."""
 
 
 def value(number: float, unit: Unit) -> str:
@@ -34,9 +43,9 @@ def interval(low: float, high: float, unit: Unit) -> str:
 
 
 def spread(paired: Paired, unit: Unit) -> str:
-    """The interval of a difference; a dash where a single item was resampled, which tells of no spread."""
-    if paired.n < 2 and paired.low == paired.high:
-        return "–"
+    """The interval of a difference, or that there is none: one item, or all changed alike, tells of no spread."""
+    if paired.low is None or paired.high is None:
+        return NO_INTERVAL
     return interval(paired.low, paired.high, unit)
 
 
@@ -58,6 +67,7 @@ def row(one: Row) -> dict[str, Any]:
     paired, unit = one.paired, one.unit
     known = paired.smallest is not None
     size, size_interval = effect(paired)
+    said = TOO_FEW if paired.n < FEWEST and one.verdict == "no detectable change" else VERDICTS[one.verdict]
     return {
         "title": one.title + (" (낮을수록 좋음)" if one.lower_is_better else ""),
         "title_en": one.title_en + (" (lower is better)" if one.lower_is_better else ""),
@@ -74,10 +84,47 @@ def row(one: Row) -> dict[str, Any]:
         "corpus": None
         if one.corpus_before is None or one.corpus_after is None
         else f"{value(one.corpus_before, unit)} → {value(one.corpus_after, unit)}",
-        "verdict": VERDICTS[one.verdict][0],
-        "verdict_en": VERDICTS[one.verdict][1],
+        "marks": list(_row_marks(one)),
+        "verdict": said[0],
+        "verdict_en": said[1],
         "kind": one.verdict.split()[0],
     }
+
+
+def guessing(rows: Sequence[Row]) -> tuple[str, str] | None:
+    """How many tasks the tuned model cannot do: "no detectable change" of those is no skill that was kept."""
+    choices = [row for row in rows if row.chance is not None]
+    count = sum("after" in (*row.at_chance, *row.collapsed) for row in choices)
+    if not count:
+        return None
+    return (
+        f"선택형 {len(choices)}가지 가운데 {count}가지에서는 후의 모델이 찍기와 구별되지 않거나 "
+        "한 가지 답만 합니다.",
+        f"On {count} of the {len(choices)} tasks with choices the tuned model is no better than guessing, or gives "
+        "one answer to all.",
+    )
+
+
+def _row_marks(one: Row) -> Iterator[tuple[str, str, str]]:
+    """What must be seen beside the numbers of a row: (Korean, English, plain or mixed)."""
+    if one.chance is not None:
+        yield f"찍으면 {one.chance * 100:.0f}%", f"guessing {one.chance * 100:.0f}%", "plain"
+    if one.collapsed:
+        yield (
+            f"{_sides(one.collapsed, 0)}: 한 가지 답만 함",
+            f"{_sides(one.collapsed, 1)}: one answer to all",
+            "mixed",
+        )
+    if guessed := [side for side in one.at_chance if side not in one.collapsed]:
+        yield f"{_sides(guessed, 0)}: 찍기와 구별 안 됨", f"{_sides(guessed, 1)}: no better than guessing", "mixed"
+    total = one.paired.n + one.left_out
+    if one.left_out * 2 > total:
+        yield f"{total:,}개 가운데 {one.paired.n:,}개만", f"only {one.paired.n:,} of {total:,}", "mixed"
+
+
+def _sides(sides: Sequence[str], language: int) -> str:
+    names = {"before": ("전", "before"), "after": ("후", "after")}
+    return ("·", ", ")[language].join(names[side][language] for side in sides)
 
 
 def side(one: Side) -> dict[str, Any]:

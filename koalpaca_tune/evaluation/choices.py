@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from koalpaca_tune import patterns
-from koalpaca_tune.evaluation import metrics, requests
+from koalpaca_tune.evaluation import bias, fit, metrics, requests
 from koalpaca_tune.evaluation.job import Job, about, categories, scored
 from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Renderer, Score
 from koalpaca_tune.evaluation.store import Line
@@ -57,8 +57,7 @@ class Choices:
         if self.profile.too_long == "error" or self.lengths is None or self.lengths.room is None:
             return 0, asked
         room = self.lengths.room
-        # a token has at least a byte
-        if max(len(one.text.encode("utf-8", "replace")) for one in asked) < room:
+        if fit.surely_fits(asked, room):
             return 0, asked
         over = [count - room for count in self.lengths.tokens(asked)]
         fitting = [self.lengths.cut(one, room) if n > 0 else one for one, n in zip(asked, over, strict=True)]
@@ -88,6 +87,8 @@ class Choices:
             line["category"] = item.category
         if item.unconditional is not None:
             line["unconditional"] = self.alone[_key(item)]
+        if item.biased is not None:
+            line |= {"biased": item.biased, "unclear": item.unclear}
         if cut:
             line["cut_left"] = cut
         return line
@@ -105,6 +106,7 @@ class Choices:
             "collapse": metrics.collapse(lines, primary),
             # a label of two tokens is less likely than one of one, whatever the question: worth seeing
             "label_tokens": dict(zip(_labels(lines[0]), lines[0]["tokens"], strict=True)) if fixed else None,
+            **({"bias": bias.of(lines)} if self.file.bias is not None else {}),
             "cut_left": sum("cut_left" in line for line in lines),
             **categories(lines, primary, metrics.CHOICE[primary]),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from koalpaca_tune.errors import KoalpacaError, Problem
 from koalpaca_tune.evaluation.job import Job
@@ -11,6 +12,8 @@ from koalpaca_tune.evaluation.protocol import Lengths
 from koalpaca_tune.records import Rendered
 
 CHUNK = 512
+
+_GROWTH, _AROUND = 3, 8
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,38 @@ def check(work: Sequence[Job], lengths: Lengths) -> None:
 
 
 def _suspects(job: Job, lengths: Lengths, room: int) -> Iterator[int]:
-    """Tokens of each item's longest text, of those that may be too long: a token has at least a byte."""
-    texts = []
+    """Most tokens of each item whose texts may be too long.
+
+    All texts of such an item are counted: of two choices, the one of fewer bytes may have more tokens.
+    """
+    texts: list[Rendered] = []
+    counts: list[int] = []
     for n in range(len(job.ids)):
-        longest = max(job.texts(n), key=_bytes, default=None)
-        if longest is not None and _bytes(longest) > room:
-            texts.append(longest)
-        if len(texts) == CHUNK:
-            yield from lengths.tokens(texts)
-            texts = []
+        one = job.texts(n)
+        if one and not surely_fits(one, room):
+            texts += one
+            counts.append(len(one))
+        if len(texts) >= CHUNK:
+            yield from _most(lengths.tokens(texts), counts)
+            texts, counts = [], []
     if texts:
-        yield from lengths.tokens(texts)
+        yield from _most(lengths.tokens(texts), counts)
 
 
-def _bytes(text: Rendered) -> int:
-    return len(text.text.encode("utf-8", "replace"))
+def _most(tokens: Sequence[int], counts: Sequence[int]) -> Iterator[int]:
+    each = iter(tokens)
+    for count in counts:
+        yield max(islice(each, count))
+
+
+def surely_fits(texts: Sequence[Rendered], room: int) -> bool:
+    """Whether texts are so short that no tokenizer makes more tokens of them than `room`.
+
+    A token has at least a byte of what the tokenizer reads. That may be three times what is written (NFD of
+    Hangul), and tokens of its own stand around it (BOS, a word mark at the start).
+    """
+    longest = max(len(one.text.encode("utf-8", "replace")) for one in texts)
+    return longest * _GROWTH + _AROUND <= room
 
 
 def _too_long(job: Job, over: Sequence[int], room: int) -> Problem:

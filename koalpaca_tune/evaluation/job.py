@@ -34,6 +34,7 @@ class Job:
         about: fixed facts for the result (skill, profile, form, primary metric, where the items are from).
         texts: (position) -> what the model reads for an item: to count, before it is asked.
         writes: most tokens written for an item.
+        also: fields of `lines.MORE` that its lines have.
         mend: lines that failed for a reason outside the model -> the same, tried again; None: nothing can fail so.
     """
 
@@ -50,6 +51,7 @@ class Job:
     about: dict[str, Any] = field(default_factory=dict)
     texts: Callable[[int], list[Rendered]] = lambda position: []
     writes: int = 0
+    also: tuple[str, ...] = ()
     mend: Callable[[Sequence[int], Sequence[Line]], list[Line]] | None = None
 
 
@@ -65,6 +67,12 @@ def about(task: Task, chosen: ItemSet) -> dict[str, Any]:
     }
     if task.profile:
         told |= {"profile": task.profile, "form": task.asked.form}
+    if task.limit is not None and len(chosen.items) == task.limit < chosen.total:
+        told["limit"] = task.limit
+    if chosen.decided_by:
+        told["decided_by"] = list(chosen.decided_by)
+    if chosen.ambiguous:
+        told["ambiguous"] = len(chosen.ambiguous)
     return told | {"shots": chosen.examples}
 
 

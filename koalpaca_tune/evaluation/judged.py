@@ -8,6 +8,7 @@ from typing import Any
 
 from koalpaca_tune.evaluation import requests
 from koalpaca_tune.evaluation.job import Job, about, categories, mean_of
+from koalpaca_tune.evaluation.lines import JUDGED
 from koalpaca_tune.evaluation.looks import of_answer, totals
 from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Renderer, Written
 from koalpaca_tune.evaluation.store import Line, digest
@@ -88,9 +89,12 @@ def job(
         requests=1,
         lines=lines,
         summary=summary,
-        about=about(task, chosen) | {"primary": "score", "max_new_tokens": file.max_new_tokens, "judge": identity},
+        about=about(task, chosen)
+        | {"primary": "score", "max_new_tokens": file.max_new_tokens, "judge": identity}
+        | {"judge_url": judge.client.endpoint.base_url, "scale": list(judge.scale)},
         texts=texts,
         writes=file.max_new_tokens,
+        also=JUDGED,
         mend=mend,
     )
 

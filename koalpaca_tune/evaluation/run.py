@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.evaluation import fit, jobs, requests
+from koalpaca_tune.evaluation import fit, jobs, lines, requests
 from koalpaca_tune.evaluation.jobs import Job, JudgeOf, Loaded
 from koalpaca_tune.evaluation.protocol import LanguageModel, Lengths, Progress, Renderer
 from koalpaca_tune.evaluation.store import RESULT, Line, Store
@@ -123,7 +124,8 @@ def evaluate(
         progress: called as lines are done.
 
     Raises:
-        KoalpacaError: unreadable items, another model's folder (eval-identity), a judged task without a judge
+        KoalpacaError: unreadable items, another model's folder (eval-identity), a stored line that is not as it
+            was written (eval-shape), a judged task without a judge
             (judge-none), items too long for the base (eval-too-long), a template that does not fit the tokenizer
             (from the model), a score that is not finite (eval-not-finite).
     """
@@ -141,6 +143,8 @@ def evaluate(
         fit.check(work, lengths)
     template = requests.template_digest(render)
     store = Store(folder, identity, template)
+    for job in work:
+        store.check(job.name, job.digest, partial(_as_written, job))
     (folder / RESULT).unlink(missing_ok=True)
     with store.writing():
         for job in work:
@@ -152,6 +156,10 @@ def evaluate(
     )
     jsonl.write_json(folder / RESULT, result.as_dict())
     return result
+
+
+def _as_written(job: Job, line: Line, where: str) -> None:
+    lines.check(line, job.kind, where, job.also)
 
 
 def _complete(job: Job, store: Store, progress: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,6 +41,7 @@ class Store:
             )
         jsonl.write_json(mark, wanted)
         self._stored = 0
+        self._places: dict[tuple[str, str, str], int] = {}
         self._lines = self._sound()
         self._file: TextIO | None = None
 
@@ -63,11 +64,22 @@ class Store:
                 what = "the line is not one of an evaluation: it lacks task, hash or id."
                 raise KoalpacaError("eval-shape", what, where=f"{self.path}:{n}", fix="Choose another --out.")
             lines[name, hash, id] = row
+            self._places[name, hash, id] = n
         return lines
 
     def done(self, task: str, digest: str) -> dict[str, Line]:
         """Lines of a task as it is now, by item id; those of an older version do not count."""
         return {id: line for (name, hash, id), line in self._lines.items() if (name, hash) == (task, digest)}
+
+    def check(self, task: str, digest: str, good: Callable[[Line, str], None]) -> None:
+        """Has every stored line of a task looked at, with its place.
+
+        Raises:
+            KoalpacaError: whatever `good` raises (eval-shape).
+        """
+        for key, number in self._places.items():
+            if key[:2] == (task, digest):
+                good(self._lines[key], f"{self.path}:{number}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

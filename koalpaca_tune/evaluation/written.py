@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from koalpaca_tune.evaluation import requests
-from koalpaca_tune.evaluation.extract import EXTRACT, GOLD
+from koalpaca_tune.evaluation.extract import EXTRACT, GOLD, VERSIONS
 from koalpaca_tune.evaluation.job import Job, about, categories, mean_of
 from koalpaca_tune.evaluation.protocol import LanguageModel, Renderer, Written
 from koalpaca_tune.evaluation.store import Line, digest
@@ -31,7 +31,8 @@ class Measured:
         yes_no, lower_is_better: which of them are.
         score: (item, answer) -> what its line holds beside the answer; `scores` among it.
         totals: lines -> metrics over all of them; None: means of the scores.
-        decided_by: libraries with their versions that have a part in the scores.
+        decided_by: libraries and ways of reading, with their versions, that have a part in the scores.
+        also: fields of `lines.MORE` that its lines have.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class Measured:
     score: Callable[[Item, str], dict[str, Any]]
     totals: Callable[[Sequence[Line]], dict[str, float | None]] | None = None
     decided_by: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def summary(self, lines: Sequence[Line]) -> dict[str, Any]:
         """Means over what could be decided, and how much could not."""
@@ -88,6 +90,7 @@ def job(task: Task, chosen: ItemSet, model: LanguageModel, render: Renderer) -> 
         about=about(task, chosen) | {"primary": measured.names[0], "max_new_tokens": profile.max_new_tokens},
         texts=texts,
         writes=profile.max_new_tokens,
+        also=measured.also,
     )
 
 
@@ -118,7 +121,8 @@ def _references(file: AnswerTask) -> Measured:
     names = tuple(file.metrics)
     yes_no, lower = _among(names, registry.YES_NO), _among(names, registry.LOWER_IS_BETTER)
     kiwi = (f"kiwipiepy {version('kiwipiepy')}",) if _among(names, registry.BY_KIWI) else ()
-    return Measured(names, yes_no, lower, score, decided_by=kiwi)
+    way = (f"{file.extract} {VERSIONS[file.extract]}",) if file.extract in VERSIONS else ()
+    return Measured(names, yes_no, lower, score, decided_by=(*kiwi, *way))
 
 
 def _among(names: Sequence[str], group: frozenset[str]) -> tuple[str, ...]:
@@ -140,7 +144,7 @@ def _instructions() -> Measured:
     def totals(lines: Sequence[Line]) -> dict[str, float | None]:
         return dict(follow.totals(list(_followed(lines))))
 
-    return Measured(tuple(follow.METRICS), tuple(follow.YES_NO), (), score, totals)
+    return Measured(tuple(follow.METRICS), tuple(follow.YES_NO), (), score, totals, also=("instructions",))
 
 
 def _followed(lines: Sequence[Line]) -> Iterator[Any]:

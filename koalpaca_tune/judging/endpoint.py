@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -139,11 +139,20 @@ class _Try:
 
 @dataclass
 class Client:
-    """Asks an endpoint. A context manager; threads may share it."""
+    """Asks an endpoint. A context manager; threads may share it.
+
+    Attributes:
+        endpoint: whom, and how.
+        told: is told in a sentence (Korean, English) when a question has to wait: once for each HTTP status, and
+            once for each time that no connection could be had.
+    """
 
     endpoint: Endpoint
+    told: Callable[[str, str], None] = lambda korean, english: None
     _http: httpx2.Client = field(init=False, repr=False)
     _key: str = field(init=False, repr=False, default="")
+    _troubles: set[int | None] = field(init=False, repr=False, default_factory=set)
+    _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
     _stopped: threading.Event = field(init=False, repr=False, default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -180,12 +189,18 @@ class Client:
         self._stopped.set()
 
     def check(self) -> None:
-        """Asks for a word, before a tuned model is made to write for an hour.
+        """Asks for a word, before anything is loaded and a tuned model is made to write for an hour.
+
+        Where nobody listens it is not asked again: a server that is not there does not come by waiting.
 
         Raises:
             KoalpacaError: the server refuses (judge-refused), or cannot be reached (judge-unreachable).
         """
-        reply = self.ask([{"role": "user", "content": "‘네’라고만 답하세요."}])
+        messages = [{"role": "user", "content": "‘네’라고만 답하세요."}]
+        reply = self.ask(messages, patient=False)
+        if reply.status in AGAIN:
+            # it is there and busy, or reads its weights
+            reply = self.ask(messages)
         if reply.error is None:
             return
         where = f"{self.endpoint.base_url} ({self.endpoint.model})"
@@ -197,17 +212,38 @@ class Client:
             "judge-refused", reply.error, where=where, fix="Check the address, the model's name and the key."
         )
 
-    def ask(self, messages: Sequence[Message]) -> Reply:
-        """Asks until there is an answer, a refusal, or no attempt left. Raises nothing of the network's."""
+    def ask(self, messages: Sequence[Message], *, patient: bool = True) -> Reply:
+        """Asks until there is an answer, a refusal, or no attempt left; once unless patient.
+
+        Raises nothing of the network's.
+        """
         end = self.endpoint
         sent = end.body(messages)
-        for attempt in range(1, end.attempts + 1):
+        most = end.attempts if patient else 1
+        for attempt in range(1, most + 1):
             tried = self._once(sent)
-            if not tried.again or attempt == end.attempts or self._stopped.is_set():
+            if not tried.again or attempt == most or self._stopped.is_set():
                 break
             pause = end.pause * 2 ** (attempt - 1) if tried.wait is None else tried.wait
+            self._tell(tried)
             self._stopped.wait(min(pause, LONGEST_PAUSE))
+        if tried.error is None:
+            with self._lock:
+                # one that hung up, and came back, may hang up for good; one that is busy is so again and again
+                self._troubles.discard(None)
         return Reply(sent, tried.received, tried.text, tried.finish, tried.error, tried.status, attempt)
+
+    def _tell(self, tried: _Try) -> None:
+        with self._lock:
+            if tried.status in self._troubles:
+                return
+            self._troubles.add(tried.status)
+        end = self.endpoint
+        self.told(
+            f"채점 모델({end.base_url})의 답이 없어 기다렸다가 다시 묻습니다. 질문마다 {end.attempts}번까지: "
+            f"{tried.error}",
+            f"the judge gives no answer; waiting and asking again, up to {end.attempts} times a question",
+        )
 
     def _once(self, sent: Mapping[str, Any]) -> _Try:
         url = self.endpoint.base_url.rstrip("/") + "/chat/completions"

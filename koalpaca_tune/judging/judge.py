@@ -136,14 +136,20 @@ class Judge:
                 "judge-option", f"it is {self.repeats}.", where="judge repeats", fix="Give 1 or more."
             )
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest score that can count."""
+        file = self.instructed.file
+        lowest = float(file.lowest)
+        return (min(lowest, math.sqrt(lowest)) if file.not_korean == "square root" else lowest), float(file.highest)
+
     def identity(self) -> dict[str, Any]:
-        """What must be equal for two judged results to be compared."""
+        """What must be equal for two judged results to be compared; where the judge is served is none of it."""
         end, file = self.client.endpoint, self.instructed.file
         return {
             "judge": file.name,
             "judge_version": file.version,
             "judge_hash": self.instructed.digest,
-            "judge_url": end.base_url,
             "judge_model": end.model,
             "judge_temperature": end.temperature,
             "judge_max_tokens": end.max_tokens,

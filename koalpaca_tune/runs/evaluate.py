@@ -6,7 +6,8 @@ judged again. Everything that can be wrong is found before the weights are loade
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ from koalpaca_tune.runs.lengths import TokenLengths
 from koalpaca_tune.suites.selection import Asked, select
 from koalpaca_tune.suites.tasks import Suite
 
+Told = Callable[[str, str], None]
+
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -45,7 +48,8 @@ class Prepared:
         lengths: the base's tokenizer.
         judge, repeats: who judges conversations, and how often each answer is.
         leaks: what the adapter's training file holds of the items; None without an adapter.
-        notes: what an option did not reach, or what could not be looked for, (Korean, English).
+        added: tasks beside those of the suite.
+        notes: what an option did not reach, what was left out, or what could not be looked for, (Korean, English).
     """
 
     choices: Choices
@@ -57,6 +61,7 @@ class Prepared:
     judge: Endpoint | None
     repeats: int
     leaks: Leaks | None
+    added: tuple[str, ...]
     notes: tuple[tuple[str, str], ...]
 
     def sizes(self) -> list[fit.Size]:
@@ -68,17 +73,18 @@ class Prepared:
         return {job.title: len(job.ids) for job in self._work()}
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Task -> what its result says beside what the model did: `contaminated` items, null where unknown."""
-        if self.leaks is None:
-            return {}
-        counts = self.leaks.items
-        return {
-            task.name: {
-                "contaminated": None if counts is None else counts[task.name],
-                "trained_on": self.leaks.sha256,
-            }
-            for task, _ in self.loaded
-        }
+        """Task -> what its result says beside what the model did.
+
+        `contaminated` items, null where unknown; `added`, where the task is none of the suite's.
+        """
+        told: dict[str, dict[str, Any]] = {name: {"added": True} for name in self.added}
+        if self.leaks is not None:
+            counts = self.leaks.items
+            for task, _ in self.loaded:
+                found = None if counts is None else counts[task.name]
+                more = {"contaminated": found, "trained_on": self.leaks.sha256}
+                told[task.name] = told.get(task.name, {}) | more
+        return told
 
     def check(self) -> None:
         """Refuses what is too long for the base (eval-too-long)."""
@@ -105,6 +111,8 @@ def prepare(
     data_root: Path | None,
     judge: Endpoint | None = None,
     repeats: int = 1,
+    probe: bool = False,
+    told: Told = lambda korean, english: None,
 ) -> Prepared:
     """Settles what is asked, and reads and checks all of it.
 
@@ -112,10 +120,13 @@ def prepare(
         asked: suite, tasks and options; without a suite and tasks, the suite of the adapter's recipe, or ko-mini.
         heldout: conversations to score and answer as well; None takes the recipe's data.valid when it is there.
         judge, repeats: who judges conversations, and how often each answer is.
+        probe: whether the judge is asked one small question first.
+        told: is told (Korean, English) when the judge lets one wait.
 
     Raises:
         KoalpacaError: anything wrong with suite, tasks, options, data, template or tokenizer; a judged task without
-            a judge (judge-none); items that do not fit the base (eval-too-long).
+            a judge (judge-none), or with one that cannot be reached (judge-*); items that do not fit the base
+            (eval-too-long).
     """
     settings = choices.recipe.evaluation if choices.recipe else Evaluation()
     suite, notes = select(asked, settings.suite)
@@ -131,35 +142,85 @@ def prepare(
         )
     if data_root is not None and not data_root.is_dir():
         raise KoalpacaError("data-root", "there is no such folder.", where=str(data_root), fix="Check --data-root.")
+    if probe and judge is not None:
+        with Client(judge, told) as client:
+            client.check()
     held = _heldout(choices, heldout)
+    if twice := len(held) - len({conversation.id for conversation in held}):
+        notes = (*notes, _duplicates(twice, len(held)))
     loaded = jobs.load(suite, data_root)
     counted = lengths.of(choices.base, choices.template)
     found = None if choices.adapter is None else leaks.of(choices.adapter, loaded)
     if found is not None and found.items is None:
         notes = (*notes, _unknown(found))
-    prepared = Prepared(choices, settings, suite, loaded, held, counted, judge, repeats, found, notes)
+    named = asked.suite is not None or not asked.tasks
+    added = tuple(task.name for task in suite.tasks[len(suite.tasks) - len(asked.tasks) :]) if named else ()
+    prepared = Prepared(choices, settings, suite, loaded, held, counted, judge, repeats, found, added, notes)
     prepared.check()
     return prepared
 
 
 def _unknown(found: Leaks) -> tuple[str, str]:
+    places = ", ".join(found.looked)
+    if found.changed is not None:
+        return (
+            f"학습한 파일({found.changed})이 학습한 뒤 바뀌어, 평가 문항이 들어 있었는지는 보지 못했습니다",
+            f"the training file ({found.changed}) has changed since: whether it held items is unknown",
+        )
     return (
-        f"학습한 파일({found.path})이 여기 없거나 바뀌어, 평가 문항이 들어 있는지는 보지 못했습니다",
-        f"the training file ({found.path}) is not here or has changed: whether it holds items is unknown",
+        f"학습한 파일({found.path})이 없어, 평가 문항이 들어 있는지는 보지 못했습니다. 찾아본 곳: {places}",
+        f"the training file is not here, so whether it holds items is unknown; looked at {places}",
     )
 
 
-def evaluate(prepared: Prepared, out: Path, *, progress: Progress) -> list[Path]:
+def _duplicates(twice: int, rows: int) -> tuple[str, str]:
+    return (
+        f"따로 둔 {rows:,}행 가운데 {twice:,}행이 앞의 것과 같아 한 번만 묻습니다",
+        f"{twice:,} of the {rows:,} held-out rows repeat another and are asked once",
+    )
+
+
+def check_out(out: Path) -> None:
+    """Refuses a folder that cannot be one, before anything is read.
+
+    Raises:
+        KoalpacaError: a file of that name, or in its place on the way there (out-folder).
+    """
+    for path in (out / "base", out / "adapter", *_upwards(out)):
+        if path.exists() and not path.is_dir():
+            raise KoalpacaError(
+                "out-folder",
+                "it is a file, so no results can lie in it.",
+                where=str(path),
+                fix="Give --out a folder that is not there yet, or one of earlier results.",
+            )
+    there = next(path for path in _upwards(out) if path.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        fix = "Choose another --out, or change its permissions."
+        raise KoalpacaError("out-folder", "nothing can be written in it.", where=str(there), fix=fix)
+
+
+def _upwards(out: Path) -> tuple[Path, ...]:
+    absolute = out.absolute()
+    return (absolute, *absolute.parents)
+
+
+def evaluate(
+    prepared: Prepared, out: Path, *, progress: Progress, told: Told = lambda korean, english: None
+) -> list[Path]:
     """Judges the base into OUT/base and, with an adapter, the tuned model into OUT/adapter.
+
+    Args:
+        told: is told (Korean, English) when the judge lets a question wait.
 
     Returns:
         The folders written.
 
     Raises:
-        KoalpacaError: anything wrong with base or adapter, or a judge that cannot be reached (judge-*).
+        KoalpacaError: anything wrong with base or adapter.
     """
     choices = prepared.choices
-    with _judge(prepared.judge, prepared.repeats) as judge:
+    with _judge(prepared.judge, prepared.repeats, told) as judge:
         lm = open_model(choices)
         identity: dict[str, Any] = {
             "base": choices.base.path,
@@ -199,13 +260,12 @@ def evaluate(prepared: Prepared, out: Path, *, progress: Progress) -> list[Path]
 
 
 @contextmanager
-def _judge(endpoint: Endpoint | None, repeats: int) -> Iterator[JudgeOf | None]:
-    """Judges by name, behind an endpoint that has answered one small question."""
+def _judge(endpoint: Endpoint | None, repeats: int, told: Told) -> Iterator[JudgeOf | None]:
+    """Judges by name, behind an endpoint."""
     if endpoint is None:
         yield None
         return
-    with Client(endpoint) as client:
-        client.check()
+    with Client(endpoint, told) as client:
         yield lambda name: Judge(judges.load(name), client, repeats)
 
 

@@ -23,11 +23,15 @@ class Leaks:
         items: task -> items that overlap with a record; None where the file that the adapter was trained on is not
             here, or is another by now.
         path, sha256: the file, as the adapter's record says.
+        looked: where it was looked for.
+        changed: of these, the first that is there and holds something else; None where none is there.
     """
 
     items: dict[str, int] | None
     path: str
     sha256: str
+    looked: tuple[str, ...] = ()
+    changed: str | None = None
 
 
 def of(adapter: Path, loaded: Loaded) -> Leaks:
@@ -39,9 +43,12 @@ def of(adapter: Path, loaded: Loaded) -> Leaks:
     entry, recipe = record.of_adapter(adapter)
     train = (entry.get("data") or {}).get("train") or {}
     path, digest = str(train.get("path") or recipe.data.train), str(train.get("sha256") or "")
-    file = Path(path)
-    if not file.is_file() or record.sha256(file) != digest:
-        return Leaks(None, path, digest)
+    places = _places(Path(path), adapter.resolve().parent, Path(recipe.out or f"runs/{recipe.name}"))
+    looked = tuple(map(str, places))
+    there = [place for place in places if place.is_file()]
+    file = next((place for place in there if record.sha256(place) == digest), None)
+    if file is None:
+        return Leaks(None, path, digest, looked, str(there[0]) if there else None)
     material = {task.name: [(item.id, item.material) for item in chosen.items] for task, chosen in loaded}
     protected = Protected.of(material)
     found: dict[str, set[str]] = {name: set() for name in material}
@@ -50,4 +57,22 @@ def of(adapter: Path, loaded: Loaded) -> Leaks:
         for leaks in protected.hits(lot):
             for leak in leaks:
                 found[leak.task].add(leak.item)
-    return Leaks({name: len(ids) for name, ids in found.items()}, path, digest)
+    return Leaks({name: len(ids) for name, ids in found.items()}, path, digest, looked)
+
+
+def _places(path: Path, run: Path, out: Path) -> list[Path]:
+    """Where a training file may lie: as it was named, and from the run folder where that was taken elsewhere.
+
+    Args:
+        path: as the record names it, from the folder that the training was started in.
+        run: the run folder.
+        out: what the recipe called it.
+    """
+    found = [path]
+    if not path.is_absolute():
+        if not out.is_absolute() and run.parts[-len(out.parts) :] == out.parts:
+            # the folder that the training was started in
+            found.append(Path(*run.parts[: -len(out.parts)]) / path)
+        found.append(run / path)
+    found += [run / path.name, run.parent / path.name]
+    return list({str(one.absolute()): one for one in found}.values())

@@ -79,6 +79,8 @@ def number(value: float, unit: str, signed: bool = False) -> str:
 def change(row: Row) -> str:
     """Return the difference with its 95 % interval."""
     paired, unit = row["paired"], row["unit"]
+    if paired["low"] is None:
+        return f"{number(paired['difference'], unit, True)} (–)"
     low, high = number(paired["low"], unit, True), number(paired["high"], unit, True)
     return f"{number(paired['difference'], unit, True)} ({low} … {high})"
 

@@ -108,8 +108,8 @@ def test_answers_that_are_none(rule: Answer, value: object) -> None:
 @pytest.mark.parametrize(
     ("how", "text", "taken"),
     [
-        ("boxed", "따라서 $\\boxed{x = 12}$이고 $\\boxed{1{,}000}$", "1{,}000"),
-        ("boxed", "답은 $\\boxed{\\frac{1}{2}}$", "\\frac{1}{2}"),
+        ("boxed", "따라서 $\\boxed{x = 12}$이고 $\\boxed{1{,}000}$", "1000"),
+        ("boxed", "답은 $\\boxed{\\frac{1}{2}}$", "0.5"),
         ("boxed", "3개와 4개를 더하면 1,007.50원", "1007.5"),
         ("boxed", "\\boxed{7", ""),
         ("number", "−3보다 작다", "-3"),
@@ -119,7 +119,7 @@ def test_answers_that_are_none(rule: Answer, value: object) -> None:
         ("number", "10,20", "20"),
         ("number", "8-3", "3"),
         ("number", "2024-2025년", "2025"),
-        ("number", "f(2)-1/2", "1/2"),
+        ("number", "f(2)-1/2", "0.5"),
         ("number", "x=-3", "-3"),
         ("boxed", "모두 12,", "12"),
         ("letter", "A는 아니다. 정답: (B)이다", "B"),

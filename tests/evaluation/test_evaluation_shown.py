@@ -61,7 +61,7 @@ def test_one_measure_is_not_none_of_one(tmp_path: Path) -> None:
 
 def test_one_item_has_no_interval_but_of_right_and_wrong() -> None:
     one, two = np.array([0.2]), np.array([0.2, 0.4])
-    assert words.spread(stats.means(one, one + 0.3, 0), "share") == "–"
+    assert words.spread(stats.means(one, one + 0.3, 0), "share") == words.NO_INTERVAL
     assert words.spread(stats.means(two, two[::-1], 0), "share").startswith("[−")
     assert words.spread(stats.proportions(np.array([True]), np.array([False])), "share").startswith("[")
 

@@ -123,3 +123,72 @@ def test_items_that_were_trained_on_are_counted(adapter: Path, tiny_bases: dict[
         adapters.choose(base, adapter, None, None), Asked("ko-smoke"), heldout=None, data_root=None
     )
     assert found.facts()["ko-mini-sentiment"]["contaminated"] == 1
+
+
+def test_the_training_file_is_looked_for_from_the_run_folder_too(
+    adapter: Path, tiny_bases: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter made with relative names, judged from another folder."""
+    entry = jsonl.read_json(adapter / "record.json")
+    entry["data"]["train"]["path"] = "prepared/train.jsonl"
+    entry["recipe"]["out"] = "runs/small"
+    jsonl.write_json(adapter / "record.json", entry)
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = home / "runs" / "small"
+    run.mkdir(parents=True)
+    (tmp_path / "run" / "adapter").rename(run / "adapter")
+    monkeypatch.chdir(elsewhere)
+
+    def prepared() -> evaluate.Prepared:
+        chosen = adapters.choose(tiny_bases["gpt_neox"], run / "adapter", None, None)
+        return evaluate.prepare(chosen, Asked("ko-smoke"), heldout=tmp_path / "valid.jsonl", data_root=None)
+
+    def counted(one: evaluate.Prepared) -> set[object]:
+        return {told["contaminated"] for told in one.facts().values()}
+
+    lost = prepared()
+    assert counted(lost) == {None}
+    ((korean, english),) = lost.notes
+    for place in ("prepared/train.jsonl", home / "prepared" / "train.jsonl", run / "train.jsonl"):
+        assert str(place) in korean
+        assert str(place) in english
+    for place in (home / "prepared" / "train.jsonl", run / "prepared" / "train.jsonl", run / "train.jsonl"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes((tmp_path / "train.jsonl").read_bytes())
+        found = prepared()
+        assert (counted(found), found.notes) == ({0}, ())
+        place.write_text("바뀐 것", encoding="utf-8")
+        changed = prepared()
+        assert counted(changed) == {None}
+        assert f"{place})" in changed.notes[0][0]
+        assert "바뀌어" in changed.notes[0][0]
+        place.unlink()
+
+
+def test_what_is_added_and_what_is_asked_once_is_told(
+    adapter: Path, tiny_bases: dict[str, str], tmp_path: Path
+) -> None:
+    rows = [row for _, row in jsonl.read(tmp_path / "valid.jsonl")]
+    jsonl.write(tmp_path / "valid.jsonl", [*rows, rows[0], rows[0]])
+    prepared = evaluate.prepare(
+        adapters.choose(tiny_bases["gpt_neox"], adapter, None, None),
+        Asked("ko-smoke", ("kobest-wic",), limit=3),
+        heldout=tmp_path / "valid.jsonl",
+        data_root=kobest(tmp_path),
+    )
+    assert prepared.facts()["kobest-wic"]["added"] is True
+    assert "added" not in prepared.facts()["ko-mini-reading"]
+    ((korean, english),) = prepared.notes
+    assert f"{len(rows) + 2}행 가운데 2행" in korean
+    assert f"2 of the {len(rows) + 2} held-out rows" in english
+
+
+def kobest(folder: Path) -> Path:
+    """A data root with four questions of WiC."""
+    path = folder / "data" / "kobest" / "WiC" / "test.tsv"
+    path.parent.mkdir(parents=True)
+    head = "ID\tTarget\tSENTENCE1\tSENTENCE2\tANSWER"
+    rows = [f"{n}\t배\t배를 {n}번 먹었다.\t배를 {n}번 탔다.\tFALSE" for n in range(1, 5)]
+    path.write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    return folder / "data"
