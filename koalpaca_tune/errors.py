@@ -10,6 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+MOST = 20
+"""Problems of one file that are told one by one."""
+
+
+def shown(text: str) -> str:
+    """Text without control characters: they could move the cursor or recolour the screen of who reads it."""
+    return text.translate(_CONTROLS)
+
+
+_CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+_CONTROLS |= {0x7F: "␡"} | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -22,7 +36,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        return " ".join(f"{place}{self.what} {self.fix}".split())
+        return shown(" ".join(f"{place}{self.what} {self.fix}".split()))
 
 
 class KoalpacaError(Exception):
@@ -34,8 +48,11 @@ class KoalpacaError(Exception):
 
     @classmethod
     def of(cls, problems: Sequence[Problem]) -> KoalpacaError:
-        """All problems of one file at once, in the order given (at least one)."""
+        """All problems of one file at once, in the order given (at least one); of very many, the first `MOST`."""
         first = problems[0]
+        if len(problems) > MOST:
+            more = Problem(problems[MOST].code, f"... and {len(problems) - MOST:,} more problems.", first.where)
+            problems = [*problems[:MOST], more]
         error = cls(first.code, first.what, where=first.where, fix=first.fix)
         error.problems = tuple(problems)
         error.args = ("\n".join(str(problem) for problem in problems),)

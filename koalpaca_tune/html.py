@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from koalpaca_tune import resources
@@ -25,11 +27,20 @@ def render(page: str, **values: Any) -> str:
     return _environment().get_template(page).render(**values)
 
 
+_MARKUP = re.compile(r"([\\`*_\[\]|~$])")
+
+
+def markdown(text: object) -> str:
+    """Text that shows as it is in Markdown, in a table's cell too: no markup, no link, no HTML, one line."""
+    plain = escape(" ".join(str(text).split()), quote=False)
+    return _MARKUP.sub(r"\\\1", plain)
+
+
 @cache
 def _environment() -> Environment:
     import jinja2
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resources.PAGES),
         autoescape=lambda name: bool(name) and str(name).endswith(".html.j2"),
         undefined=jinja2.StrictUndefined,
@@ -37,3 +48,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["markdown"] = markdown
+    return made

@@ -215,10 +215,11 @@ def _last_line(view: View, count: str, lines: int, room: int) -> str:
 
 
 def _paint(lines: Sequence[Text], last: str, width: int, height: int) -> None:
-    with console.capture() as captured:
-        for line in lines:
-            console.print(line, end="\x1b[K\r\n", no_wrap=True, overflow="ignore", crop=False)
-    out = "\x1b[H" + captured.get()
+    out = "\x1b[H"
+    for line in lines:
+        with console.capture() as captured:
+            console.print(line, end="", no_wrap=True, overflow="ignore", crop=False)
+        out += captured.get() + "\x1b[K\r\n"
     out += "\x1b[J" + f"\x1b[{height};1H\x1b[7m{set_cell_size(last, width - 1)}\x1b[0m\x1b[K"
     sys.stdout.write(out)
     sys.stdout.flush()

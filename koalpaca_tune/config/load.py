@@ -48,8 +48,14 @@ def read(path: Path) -> Document:
     Raises:
         KoalpacaError: unreadable (file-missing, yaml-encoding) or not YAML as we read it (yaml-*).
     """
+    if path.exists() and not path.is_file():
+        # a pipe or a device might never end
+        raise KoalpacaError("file-missing", "it is not a file.", where=str(path), fix="Check the path.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            raw = file.read(doc.MAX_BYTES + 1)
+        # cut at a letter's middle it would not be UTF-8; `parse` says that it is too much
+        text = raw.decode("utf-8-sig", "replace" if len(raw) > doc.MAX_BYTES else "strict")
     except OSError as error:
         raise KoalpacaError("file-missing", f"cannot read it ({error.strerror}).", where=str(path)) from error
     except UnicodeDecodeError as error:

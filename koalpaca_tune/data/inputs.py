@@ -12,7 +12,7 @@ from koalpaca_tune.config.preparation import Input, Preparation
 from koalpaca_tune.data import instructions, sources
 from koalpaca_tune.data.reading import compression, readers
 from koalpaca_tune.data.reading.opened import Opened
-from koalpaca_tune.data.rows import Rejected, Row, place
+from koalpaca_tune.data.rows import Rejected, Row, place, readable
 from koalpaca_tune.data.shaping import shapes
 from koalpaca_tune.data.sources import Use
 from koalpaca_tune.data.work import BATCH, BATCH_CHARACTERS, Batch, Shaper
@@ -47,14 +47,20 @@ class Plan:
         if self.described is not None:
             return sources.shaper(self.described, self.shape)
         if self.prepared:
-            return _record
+            return record
         if self.columns is not None:
             return shapes.mapped(self.columns, self.names, self.where)
         return shapes.SHAPES[self.shape]
 
 
-def _record(row: Row) -> Conversation:
-    return Conversation.from_dict(row.values, row.origin)
+def record(row: Row) -> Conversation:
+    """A row of an earlier preparation; what it says of its origin is made fit to be written again.
+
+    Raises:
+        KoalpacaError: it is no record (row-shape, row-turns).
+    """
+    made = Conversation.from_dict(row.values, row.origin)
+    return replace(made, origin=readable(made.origin), source=readable(made.source))
 
 
 PREPARED = frozenset({"id", "origin", "source", "messages"})

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from koalpaca_tune.data.cleaning.clean import clean
-from koalpaca_tune.data.inputs import PREPARED
+from koalpaca_tune.data.inputs import PREPARED, record
 from koalpaca_tune.data.reading import readers
 from koalpaca_tune.data.rows import Rejected, Row, place
 from koalpaca_tune.data.shaping import shapes
@@ -59,7 +59,7 @@ def _prepared(item: Row | Rejected) -> Conversation | Rejected:
         return item
     try:
         # what its preparation cleaned is clean: here it is checked and left as it is
-        return clean(Conversation.from_dict(item.values, item.origin), ()).conversation
+        return clean(record(item), ()).conversation
     except KoalpacaError as error:
         return Rejected(item.origin, error.problems[0], item.values)
 

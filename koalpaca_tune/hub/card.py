@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from koalpaca_tune import html, jsonl
 from koalpaca_tune.data import licences
+from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.hub import facts
 from koalpaca_tune.hub.facts import Files
 from koalpaca_tune.hub.public import base_name, check_repo, is_hub_name, markdown
@@ -65,7 +66,32 @@ def text(
     license: str | None,
     data_licenses: Sequence[str],
 ) -> str:
-    """The whole card. Arguments as for `write`, the files read already."""
+    """The whole card. Arguments as for `write`, the files read already.
+
+    Raises:
+        KoalpacaError: a part of the record is not what a run writes there (card-record).
+    """
+    try:
+        return _text(files, comparison, repo=repo, license=license, data_licenses=data_licenses)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # a record from elsewhere may hold anything at any depth
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise KoalpacaError(
+            "card-record",
+            f"a part of it is not what a run writes there ({said}).",
+            where=facts.RECORD,
+            fix="Restore the file from the run's folder.",
+        ) from error
+
+
+def _text(
+    files: Files,
+    comparison: Mapping[str, Any] | None,
+    *,
+    repo: str | None,
+    license: str | None,
+    data_licenses: Sequence[str],
+) -> str:
     record = files.record
     base = record["base"]["path"]
     architecture = ARCHITECTURES.get(record["base"]["model_type"])

@@ -14,6 +14,7 @@ from koalpaca_tune.comparison.stats import Paired
 from koalpaca_tune.comparison.verdict import Said
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.hub.public import base_name, file_name
+from koalpaca_tune.models import adapter_files
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -46,7 +47,8 @@ def read(adapter: Path) -> Files:
     """Reads and checks an adapter folder.
 
     Raises:
-        KoalpacaError: a file is missing (adapter-missing), or the record lacks a part (card-record).
+        KoalpacaError: a file is missing (adapter-missing), the record lacks a part (card-record), or the config
+            says more than plain LoRA (adapter-config).
     """
     for name in (CONFIG, WEIGHTS, RECORD):
         if not (adapter / name).is_file():
@@ -59,6 +61,11 @@ def read(adapter: Path) -> Files:
     record, config = jsonl.read_json(adapter / RECORD), jsonl.read_json(adapter / CONFIG)
     needed = {"name": str, "recipe": dict, "base": dict, "proof": dict, "template": dict, "data": dict}
     wrong = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
+    wrong += [
+        f"{part}.{key}"
+        for part, key in (("base", "path"), ("base", "fingerprint"), ("base", "model_type"), ("template", "name"))
+        if part not in wrong and not isinstance(record[part].get(key), str)
+    ]
     if wrong:
         raise KoalpacaError(
             "card-record",
@@ -66,6 +73,7 @@ def read(adapter: Path) -> Files:
             where=str(adapter / RECORD),
             fix="Train again with this version, or restore the file from the run's folder.",
         )
+    adapter_files.check(config, str(adapter / CONFIG))
     return Files(record, config)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.html import markdown
 from koalpaca_tune.models import sources
+
+__all__ = ["base_name", "check_repo", "file_name", "is_hub_name", "markdown", "scrub"]
 
 _ABSOLUTE = re.compile(r"^(/|~|\.\.?[/\\]|\\\\|[A-Za-z]:[/\\]|file:)")
 _PLACES = frozenset({"train", "valid", "out"})
 """Keys of a recipe that hold a file or folder of this machine."""
-_MARKUP = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def is_hub_name(base: str) -> bool:
@@ -55,12 +56,6 @@ def scrub(value: Any, keys: tuple[str, ...] = ()) -> Any:
         return value
     of_data = keys[-3:-2] == ("data",) and keys[-1] == "path"
     return file_name(value) if of_data or _PLACES & set(keys[-1:]) or _ABSOLUTE.match(value) else value
-
-
-def markdown(text: object) -> str:
-    """Text that shows as it is in Markdown, tables too: no markup, no HTML, one line."""
-    plain = html.escape(" ".join(str(text).split()), quote=False)
-    return _MARKUP.sub(r"\\\1", plain)
 
 
 def check_repo(repo: str) -> None:

@@ -202,12 +202,9 @@ def _check_out(out: Path) -> None:
 
 def _check_base(base: Base, record: dict[str, Any], adapter: Path) -> Any:
     """The base's config, once its fingerprint is the adapter's; before any weight is loaded."""
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            sources.locate(base.path), revision=base.revision, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        raise sources.hub_error(error, base.path) from error
+    located = sources.locate(base.path)
+    with sources.Reading(base.path):
+        config = transformers.AutoConfig.from_pretrained(located, revision=base.revision, trust_remote_code=False)
     here, there = sources.fingerprint(base.path, base.revision, config), record["base"]
     if here != there["fingerprint"]:
         revision = f" at revision {there['revision']}" if there["revision"] else ""

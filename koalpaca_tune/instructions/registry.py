@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Literal
 
 from koalpaca_tune.instructions import formats, keywords, language, lengths, text
@@ -88,3 +89,15 @@ LETTERS = (
     "change_case:english_lowercase",
 )
 """Types of the English set that the Korean one leaves out: they count Latin letters or capitals."""
+
+BY_PACKAGE: dict[str, tuple[str, ...]] = {
+    "language:response_language": ("langdetect",),
+    "length_constraints:number_sentences": ("kiwipiepy",),
+}
+"""Type -> packages that have a part in whether it was followed."""
+
+
+def decided_by(ids: Iterable[str]) -> tuple[str, ...]:
+    """`package version` of the libraries that some instructions' checkers ask, for what a result records."""
+    packages = {package for id in ids for package in BY_PACKAGE.get(id, ())}
+    return tuple(f"{package} {version(package)}" for package in sorted(packages))

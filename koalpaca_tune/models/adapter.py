@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 
 from koalpaca_tune.config.recipe import Lora
 from koalpaca_tune.errors import KoalpacaError, did_you_mean
+from koalpaca_tune.models import adapter_files
 from koalpaca_tune.models.base import Loaded
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
+WEIGHTS = adapter_files.WEIGHTS
+CONFIG = adapter_files.CONFIG
 
 
 def attach(loaded: Loaded, lora: Lora, base_name: str) -> Any:
@@ -115,18 +116,22 @@ def load(loaded: Loaded, folder: Path) -> Any:
     """Puts a saved adapter on its base, frozen.
 
     Raises:
-        KoalpacaError: not an adapter folder (adapter-missing), or one that does not fit (adapter-load).
+        KoalpacaError: not an adapter folder (adapter-missing), one that asks for more than plain LoRA
+            (adapter-config), or one that is damaged or does not fit (adapter-load).
     """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise KoalpacaError(
-                "adapter-missing",
-                f"there is no {name} in the folder.",
-                where=str(folder),
-                fix="Give the 'adapter' folder of a run.",
-            )
+    plain = adapter_files.read(folder)
+    config = peft.LoraConfig(
+        r=plain.r,
+        lora_alpha=plain.alpha,
+        lora_dropout=plain.dropout,
+        target_modules=list(plain.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+        inference_mode=True,
+    )
     try:
-        model = peft.PeftModel.from_pretrained(loaded.model, str(folder), use_safetensors=True)
+        # the checked config, so that the file's own is not read a second time
+        model = peft.PeftModel.from_pretrained(loaded.model, str(folder), config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         text = str(error).strip().splitlines()
         raise KoalpacaError(
@@ -135,14 +140,22 @@ def load(loaded: Loaded, folder: Path) -> Any:
             where=str(folder),
         ) from error
     # PEFT only warns of matrices that the file lacks (they stay zero) or has too many
-    stored = load_file(folder / WEIGHTS).keys()
-    different = stored ^ peft.get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+    stored = load_file(folder / WEIGHTS)
+    different = stored.keys() ^ peft.get_peft_model_state_dict(model, save_embedding_layers=False).keys()
     if different:
         raise KoalpacaError(
             "adapter-load",
             f"the adapter does not fit the base: {len(different)} of its matrices have no counterpart; "
             f"first: {min(different)}.",
             where=str(folder),
+        )
+    lost = [name for name, matrix in stored.items() if not bool(matrix.isfinite().all())]
+    if lost:
+        raise KoalpacaError(
+            "adapter-load",
+            f"{len(lost)} of its matrices hold NaN or infinity; first: {min(lost)}.",
+            where=str(folder),
+            fix="Train again: every answer would be lost.",
         )
     model.eval()
     return model

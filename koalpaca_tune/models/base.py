@@ -13,13 +13,12 @@ from typing import Any
 import bitsandbytes as bnb
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from koalpaca_tune.config.recipe import Base, Quantization
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.models import architectures, tokenizer
 from koalpaca_tune.models.architectures import Architecture
-from koalpaca_tune.models.sources import fingerprint, hub_error, locate
+from koalpaca_tune.models.sources import Reading, fingerprint, locate
 from koalpaca_tune.tokens.vocabulary import Vocabulary
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -116,12 +115,9 @@ def describe(base: Base) -> tuple[Any, Architecture]:
     Raises:
         KoalpacaError: cannot be read (base-load), or unknown family (architecture-unknown).
     """
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            locate(base.path), revision=base.revision, trust_remote_code=False
-        )
-    except (OSError, ValueError, TypeError, ImportError) as error:
-        raise hub_error(error, base.path) from error
+    located = locate(base.path)
+    with Reading(base.path):
+        config = transformers.AutoConfig.from_pretrained(located, revision=base.revision, trust_remote_code=False)
     return config, architectures.find(config.model_type, base.path)
 
 
@@ -148,7 +144,7 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             bnb_4bit_compute_dtype=compute,
         )
     config, architecture = describe(base)
-    try:
+    with Reading(base.path):
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             located,
             revision=base.revision,
@@ -162,8 +158,6 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             ignore_mismatched_sizes=True,
             **kwargs,
         )
-    except (OSError, ValueError, TypeError, ImportError, SafetensorError) as error:
-        raise hub_error(error, base.path) from error
     _complete(info, base.path)
     model.requires_grad_(False)
     model.eval()

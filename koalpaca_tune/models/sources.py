@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 
 from koalpaca_tune import resources
 from koalpaca_tune.errors import KoalpacaError
@@ -23,7 +27,7 @@ def locate(path: str) -> str:
     if path == EMBEDDED:
         return str(resources.EMBEDDED)
     folder = Path(path)
-    if folder.is_dir():
+    if _is_folder(path):
         if not (folder / "config.json").is_file():
             raise KoalpacaError("base-missing", "there is no config.json in the folder.", where=path)
         return str(folder)
@@ -39,7 +43,15 @@ def locate(path: str) -> str:
 
 def is_local(path: str) -> bool:
     """Whether the base is a folder of this machine (the embedded base is not: everyone has it)."""
-    return path != EMBEDDED and Path(path).is_dir()
+    return path != EMBEDDED and _is_folder(path)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        # a name longer than any file's
+        return False
 
 
 def fingerprint(path: str, revision: str | None, config: Any) -> str:
@@ -48,7 +60,8 @@ def fingerprint(path: str, revision: str | None, config: Any) -> str:
     digest = hashlib.sha256()
     folder = Path(located)
     if folder.is_dir():
-        config_text = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with Reading(path):
+            config_text = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         # the writer's version says nothing about the model
         digest.update(json.dumps(config_text, sort_keys=True).encode())
         for file in sorted(folder.glob("*.safetensors")):
@@ -74,15 +87,66 @@ def _sample(file: Path, digest: Any) -> None:
             digest.update(stream.read(1 << 20))
 
 
+class Reading:
+    """A `with` block in which a library reads files of a model: whatever it says of them is one clear error.
+
+    A config, a tokenizer or an index from elsewhere may hold anything, and transformers and tokenizers raise
+    whatever comes first: tokenizers' Rust side a bare `Exception`, or a panic, which is not even that.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, KoalpacaError) and _is_of_the_files(error):
+            raise hub_error(error, self._path) from error
+        if kind is not None and kind.__name__ == "PanicException":
+            raise hub_error(ValueError(str(error)), self._path) from error
+
+
+_OF_THE_FILES = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    RecursionError,
+    SafetensorError,
+    StrictDataclassError,
+)
+
+
+def _is_of_the_files(error: Exception) -> bool:
+    # a RuntimeError may be a full card, which is told otherwise; torch's own words for a shape are not
+    shape = type(error) is RuntimeError and "dimension" in str(error)
+    return isinstance(error, _OF_THE_FILES) or type(error) is Exception or shape
+
+
+_SECRET = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+(?=@)|(?i:(?<=bearer )[\w.-]+)")
+
+
+def without_secrets(text: str) -> str:
+    """A text of a library as it may be shown: the Hub token in use, anything like one, passwords in addresses."""
+    from huggingface_hub import get_token
+
+    for token in (os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN"), get_token()):
+        if token and len(token) >= 8:
+            text = text.replace(token, "***")
+    return _SECRET.sub("***", text)
+
+
 def hub_error(error: Exception, path: str) -> KoalpacaError:
     """A failed download or load as one clear line, token-free."""
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    token = os.environ.get("HF_TOKEN")
-    if token:
-        text = text.replace(token, "***")
+    text = " ".join(str(error).split()) or type(error).__name__
     return KoalpacaError(
         "base-load",
-        f"the model cannot be loaded: {text[:300].rstrip('.')}.",
+        f"the model cannot be loaded: {without_secrets(text)[:300].rstrip('.')}.",
         where=path,
         fix="Check the name, the network and, for a gated model, `hf auth login`.",
     )

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.models.sources import hub_error, locate
+from koalpaca_tune.models.sources import Reading, locate
 from koalpaca_tune.tokens.vocabulary import Vocabulary
 
 
@@ -25,12 +25,11 @@ def load_pretrained(path: str, revision: str | None = None) -> Any:
     """The transformers tokenizer itself, for saving beside a merged model."""
     import transformers
 
-    try:
+    located = path if _is_bare(path) else locate(path)
+    with Reading(path):
         return transformers.AutoTokenizer.from_pretrained(
-            path if _is_bare(path) else locate(path), revision=revision, use_fast=True, trust_remote_code=False
+            located, revision=revision, use_fast=True, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
-        raise hub_error(error, path) from error
 
 
 def _is_bare(path: str) -> bool:
@@ -43,8 +42,14 @@ def vocabulary(tokenizer: Any, name: str) -> Vocabulary:
     """Wraps a transformers tokenizer.
 
     Raises:
-        KoalpacaError: no Rust tokenizer behind it, an empty one, or no EOS (tokenizer-kind).
+        KoalpacaError: no Rust tokenizer behind it, an empty one, or no EOS (tokenizer-kind), or it breaks on the
+            first text (base-load).
     """
+    with Reading(name):
+        return _vocabulary(tokenizer, name)
+
+
+def _vocabulary(tokenizer: Any, name: str) -> Vocabulary:
     if not getattr(tokenizer, "is_fast", False):
         raise KoalpacaError("tokenizer-kind", "the tokenizer has no tokenizer.json.", where=name)
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

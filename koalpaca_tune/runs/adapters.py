@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def _merged_template(base: str) -> str | None:
     path = Path(base) / record.NAME
     if not path.is_file():
         return None
-    name = jsonl.read_json(path).get("template", {}).get("name")
+    template = jsonl.read_json(path).get("template")
+    name = template.get("name") if isinstance(template, dict) else None
     return name if isinstance(name, str) else None
 
 
@@ -85,14 +87,32 @@ def open_model(choices: Choices) -> TorchLanguageModel:
     model: Any = loaded.model
     if choices.adapter is not None:
         entry, _ = record.of_adapter(choices.adapter)
-        trained_on = entry["base"]["fingerprint"]
-        if trained_on != loaded.fingerprint:
+        wanted = trained_on(entry, choices.adapter)
+        if wanted != loaded.fingerprint:
             raise KoalpacaError(
                 "adapter-wrong-base",
-                f"the adapter was trained on {entry['base']['path']} ({trained_on}), "
+                f"the adapter was trained on {entry['base'].get('path')} ({wanted}), "
                 f"this is {choices.base.path} ({loaded.fingerprint}).",
                 where=str(choices.adapter),
                 fix="Give the base that the adapter was trained on.",
             )
         model = adapters.load(loaded, choices.adapter)
     return TorchLanguageModel(model, loaded, encoder)
+
+
+def trained_on(entry: Mapping[str, Any], adapter: Path) -> str:
+    """The fingerprint of an adapter's base.
+
+    Raises:
+        KoalpacaError: its record does not tell it (adapter-missing).
+    """
+    base = entry.get("base")
+    found = base.get("fingerprint") if isinstance(base, dict) else None
+    if not isinstance(found, str):
+        raise KoalpacaError(
+            "adapter-missing",
+            f"its {record.NAME} does not tell the base.",
+            where=str(adapter / record.NAME),
+            fix="Take the adapter folder of a finished run.",
+        )
+    return found

@@ -39,6 +39,9 @@ class Item:
         turns: (question, reference) of a conversation.
         text: the part of running text that is scored.
         examples: questions with answers in front of it.
+        ambiguous: its right option stands under a second letter or number too: both are right, one counts.
+        biased: index of the stereotyped choice; None where bias is not scored.
+        unclear: whether the text decides nothing, so that only "unknown" is right; of a task whose bias is scored.
     """
 
     id: str
@@ -55,3 +58,6 @@ class Item:
     turns: tuple[tuple[str, str | None], ...] = ()
     text: str = ""
     examples: tuple[Example, ...] = ()
+    ambiguous: bool = False
+    biased: int | None = None
+    unclear: bool = False

@@ -18,7 +18,7 @@ from koalpaca_tune.suites.asking import ChoiceProfile, Prompt, When, written
 from koalpaca_tune.suites.fields import Fields
 from koalpaca_tune.suites.item import Item
 from koalpaca_tune.suites.rows import Place, Rows
-from koalpaca_tune.suites.schema import AnswerTask, ChoiceTask, InstructionTask, JudgedTask, TextTask
+from koalpaca_tune.suites.schema import Answer, AnswerTask, ChoiceTask, InstructionTask, JudgedTask, TextTask
 from koalpaca_tune.suites.tasks import SCORING, Task, examples, scored
 
 __all__ = ["Item", "ItemSet", "load"]
@@ -37,6 +37,7 @@ class ItemSet:
         origin, revision: where they are from (see `rows.Rows`).
         total: items of the split, before any are left out.
         examples: what the result says of the examples; None without any.
+        decided_by: package and version of what decides a score besides this package.
     """
 
     items: tuple[Item, ...]
@@ -45,6 +46,12 @@ class ItemSet:
     revision: str | None = None
     total: int = 0
     examples: dict[str, Any] | None = None
+    decided_by: tuple[str, ...] = ()
+
+    @property
+    def ambiguous(self) -> tuple[str, ...]:
+        """`file:line` of the items whose right option stands under two letters, of which one counts."""
+        return tuple(item.origin for item in self.items if item.ambiguous)
 
 
 def load(task: Task, data_root: Path | None) -> ItemSet:
@@ -79,11 +86,24 @@ def load(task: Task, data_root: Path | None) -> ItemSet:
         [item.category, item.golds, item.instructions, item.turns, item.text, [one.said for one in item.examples]]
         for item in chosen
     ]
-    whole_text = json.dumps([SCORING, task.digest, task.profile, task.shots, said, rest], ensure_ascii=False)
+    tools = _tools(chosen)
+    decides = [SCORING, task.digest, task.profile, task.shots, said, rest, *tools]
+    decides += [[item.biased, item.unclear] for item in chosen if item.biased is not None]
+    whole_text = json.dumps(decides, ensure_ascii=False)
     if not jsonl.is_utf8(whole_text):
         raise _half(chosen)
     digest = hashlib.sha256(whole_text.encode()).hexdigest()[:16]
-    return ItemSet(chosen, digest, found.origin, found.revision, len(whole), told)
+    return ItemSet(chosen, digest, found.origin, found.revision, len(whole), told, tools)
+
+
+def _tools(chosen: Sequence[Item]) -> tuple[str, ...]:
+    """What decides whether instructions were followed: another version of it may decide otherwise."""
+    asked = {id for item in chosen for id, _ in item.instructions}
+    if not asked:
+        return ()
+    from koalpaca_tune.instructions import registry
+
+    return registry.decided_by(asked)
 
 
 def _half(chosen: Sequence[Item]) -> KoalpacaError:
@@ -173,7 +193,15 @@ def _choice(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:
         )
     alone = profile.unconditional
     told = None if alone is None else _fill(task, "unconditional", alone, known, row.origin)
-    yield replace(item, choices=choices, answer=answer, unconditional=told)
+    # of choices that are letters, equal options make no equal choices
+    said = [" ".join(option.split()) for option in options]
+    twin = profile.own and said.count(said[answer]) > 1
+    found = replace(item, choices=choices, answer=answer, unconditional=told, ambiguous=twin)
+    if file.bias is not None:
+        rule = Answer(column=file.bias.column, read="choice")
+        biased = columns.answer(rule, row.values, options, row.origin)
+        found = replace(found, biased=biased, unclear=file.bias.ambiguous in id)
+    yield found
 
 
 def _answer(task: Task, row: Row, id: str, fields: Fields) -> Iterator[Item]:

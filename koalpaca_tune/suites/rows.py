@@ -126,7 +126,12 @@ def _tsv(path: Path, cell: Callable[[str], str]) -> Iterator[Row]:
         origin = f"{path}:{number}"
         if not jsonl.is_utf8(text):
             raise KoalpacaError("item-encoding", "the line is not UTF-8.", where=origin, fix="Save it as UTF-8.")
-        cells = [cell(one) for one in text.rstrip("\r\n").split("\t")]
+        try:
+            cells = [cell(one) for one in text.rstrip("\r\n").split("\t")]
+        except csv.Error as error:
+            raise KoalpacaError(
+                "item-cells", f"a quoted cell cannot be read ({error}).", where=origin, fix="Look at its quotes."
+            ) from error
         if not header:
             header = cells
         elif len(cells) != len(header):

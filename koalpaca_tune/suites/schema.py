@@ -170,6 +170,13 @@ class TaskFile(Strict):
         return self
 
 
+class Bias(Strict):
+    """Which choice is the stereotyped one, and in which items nothing in the text decides (BBQ, KoBBQ)."""
+
+    column: Texts = Field(description="Column of the stereotyped option's text.")
+    ambiguous: Text = Field(description="Part of the ids of items whose context decides nothing.")
+
+
 class ChoiceTask(TaskFile):
     """A question with choices, judged by the likelihood of each choice."""
 
@@ -178,6 +185,7 @@ class ChoiceTask(TaskFile):
     metrics: list[Metric] = Field(
         min_length=1, description="The first is the one tested. accuracy_norm: likelihood per character."
     )
+    bias: Bias | None = Field(None, description="Where the stereotyped choice stands; null: no bias is scored.")
     profiles: dict[Name, ChoiceProfile] = Field(
         min_length=1, description="Ways to ask; the first unless one is named."
     )

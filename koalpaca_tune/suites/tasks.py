@@ -25,6 +25,7 @@ from koalpaca_tune.suites.schema import (
 )
 
 YAML = (".yaml", ".yml")
+_LONGEST = 200
 SCORING = 4
 """Version of the way requests are built and scored; part of every task's hash. Raise it when that changes."""
 
@@ -269,10 +270,12 @@ def _task_path(entry: str, suite: Path, where: str) -> Path:
     if entry in known:
         return known[entry]
     beside = suite.parent / entry
-    if entry.endswith(YAML) and beside.is_file():
+    # a longer name is none that a file can have, and asking for it is an error of the system
+    if entry.endswith(YAML) and len(entry) <= _LONGEST and beside.is_file():
         return beside
     fix = _fix(entry, list(known), "suite", suite_names())
-    raise KoalpacaError("task-missing", f"there is no task '{entry}'.", where=where, fix=fix)
+    said = entry if len(entry) <= _LONGEST else entry[:_LONGEST] + "..."
+    raise KoalpacaError("task-missing", f"there is no task '{said}'.", where=where, fix=fix)
 
 
 def _fix(name: str, known: Collection[str], other: str, others: Collection[str]) -> str:

@@ -101,6 +101,19 @@ Apply = Callable[[list[dict[str, str]], bool], str]
 """(messages, add_generation_prompt) -> text: a tokenizer's own apply_chat_template."""
 
 
+_FOREIGN = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template from elsewhere may raise: its own refusal, or any mistake in it."""
+
+
 def tokenizer_own(apply: Apply, specials: Sequence[str]) -> Callable[[Conversation, Markers], Rendered]:
     """The tokenizer's own chat template; answers are found by rendering every prefix of the conversation.
 
@@ -116,7 +129,7 @@ def tokenizer_own(apply: Apply, specials: Sequence[str]) -> Callable[[Conversati
         def text(messages: list[dict[str, str]], generate: bool) -> str:
             try:
                 return apply(messages, generate)
-            except jinja2.TemplateError as error:
+            except _FOREIGN as error:
                 raise _refused(conversation, error) from error
 
         asks = conversation.turns[-1].role != "assistant"
@@ -157,9 +170,10 @@ def _moved(conversation: Conversation) -> KoalpacaError:
 
 
 def _refused(conversation: Conversation, error: Exception) -> KoalpacaError:
+    said = " ".join(str(error).split()) or type(error).__name__
     return KoalpacaError(
         "template-refused",
-        f"the tokenizer's chat template refuses these turns: {error}.",
+        f"the tokenizer's chat template refuses these turns: {said[:200].rstrip('.')}.",
         where=conversation.origin,
         fix="Choose a template by name instead (template: llama3, chatml, ...), or change the data.",
     )

@@ -28,7 +28,7 @@ def parquet(path: Path, name: str) -> tuple[tuple[str, ...], Iterator[Row]]:
     try:
         file = parquet.ParquetFile(path)
         columns = tuple(file.schema_arrow.names)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _not(path, "Parquet", error) from error
 
     def batches() -> Iterator[Any]:
@@ -59,7 +59,7 @@ def arrow(path: Path, name: str, start: int = 0) -> tuple[tuple[str, ...], Itera
         source = pyarrow.memory_map(str(path))
         reader = ipc.open_file(source) if is_file else ipc.open_stream(source)
         columns = tuple(reader.schema.names)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _not(path, "Arrow", error) from error
 
     def batches() -> Iterator[Any]:
@@ -78,6 +78,8 @@ def _rows(batches: Iterator[Any], name: str, start: int = 0) -> Iterator[Row]:
     number = start
     try:
         for batch in batches:
+            # Arrow believes the lengths and offsets in a file: one that lies makes it read where nothing is
+            batch.validate(full=True)
             for values in batch.to_pylist():
                 yield Row(f"{name}[{number}]", values)
                 number += 1

@@ -17,7 +17,7 @@ from typing import Any
 from koalpaca_tune.data.reading import columnar
 from koalpaca_tune.data.reading.lost import Lost, until_lost
 from koalpaca_tune.data.reading.opened import Opened, Options
-from koalpaca_tune.data.rows import Rejected, Row, place
+from koalpaca_tune.data.rows import Rejected, Row, place, readable
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
 TRAIN = "train"
@@ -36,6 +36,8 @@ _SPLITS = {
 """Words in a path -> the split that they mean, as on the Hub."""
 
 _ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
+
+_NAME = re.compile(r"[^/\\\x00-\x1f]{1,80}")
 
 Read = Callable[[Path, str, Options], Opened]
 FormatOf = Callable[[Path], str | None]
@@ -67,7 +69,9 @@ def read(path: Path, name: str, options: Options, read_file: Read, format_of: Fo
                 )
     if saved_dict.is_file():
         about = _about(saved_dict)
-        split = choose(options.split, [str(name) for name in about.get("splits", ())], place(path))
+        known = about.get("splits")
+        names = [_inside(path, name) for name in known] if isinstance(known, list) else []
+        split = choose(options.split, names, place(path))
         return replace(_saved(path / split, f"{name}/{split}"), split=split)
     if saved_set.is_file():
         saved = _saved(path, name)
@@ -98,7 +102,7 @@ def choose(asked: str | None, known: list[str], where: str) -> str:
 def _saved(path: Path, name: str) -> Opened:
     state = _about(path / "state.json")
     try:
-        files = [path / str(file["filename"]) for file in state["_data_files"]]
+        files = [path / _inside(path, file["filename"]) for file in state["_data_files"]]
     except (KeyError, TypeError) as error:
         raise KoalpacaError(
             "file-folder", "its state.json names no data files.", where=place(path), fix="Save the set again."
@@ -119,6 +123,22 @@ def _saved(path: Path, name: str) -> Opened:
                 yield row
 
     return Opened(name, "arrow", None, None, columns, until_lost(rows(), name, place(path)))
+
+
+def _inside(folder: Path, name: object) -> str:
+    """A name that a saved set gives of one of its files or splits: not a way out of its folder.
+
+    Raises:
+        KoalpacaError: it is one, or no name at all (file-folder).
+    """
+    if isinstance(name, str) and name not in (".", "..") and _NAME.fullmatch(name):
+        return name
+    raise KoalpacaError(
+        "file-folder",
+        f"it names {readable(repr(name)[:80])} as one of its parts, which is no name of a file in it.",
+        where=place(folder),
+        fix="Save the set again; do not use one that you do not trust.",
+    )
 
 
 def _about(path: Path) -> dict[str, Any]:
