@@ -1,0 +1,136 @@
+"""A sweep with the embedded base: trials are trained, chosen on one half, judged on the other, not done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from koalpaca_tune import jsonl
+from koalpaca_tune.cli.main import cli
+from koalpaca_tune.config import space as spaces
+from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.runs import swept as pages
+from koalpaca_tune.runs.sweep import Asked, sweep
+
+pytest.importorskip("optuna", reason="an extra: pip install koalpaca-tune[sweep]")
+
+SUITE = """name: one
+version: 1
+title: 하나
+title_en: one
+tasks: [{task: ko-mini-sentiment, items: 4}]
+"""
+
+
+def talk(n: int) -> dict[str, object]:
+    return {
+        "messages": [{"role": "user", "content": f"{n} 더하기 1은?"}, {"role": "assistant", "content": f"{n + 1}."}]
+    }
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    jsonl.write(tmp_path / "train.jsonl", [talk(n) for n in range(24)])
+    jsonl.write(tmp_path / "valid.jsonl", [talk(n) for n in range(100, 112)])
+    (tmp_path / "one.yaml").write_text(SUITE, encoding="utf-8")
+    return [
+        f"data.train={tmp_path}/train.jsonl",
+        f"data.valid={tmp_path}/valid.jsonl",
+        "training.max_steps=2",
+        "training.warmup_steps=0",
+        "evaluation.heldout_limit=1",
+        "evaluation.max_new_tokens=2",
+    ]
+
+
+def asked(words: Sequence[str], folder: Path, trials: int = 9) -> Asked:
+    space, fixed = spaces.read(words)
+    return Asked("demo", tuple(fixed), tuple(space), trials, 1, str(folder / "one.yaml"), None, folder / "sweep")
+
+
+class Here:
+    """Runs commands in this process, and notes them.
+
+    Attributes:
+        stops: a name at which a person presses Ctrl-C.
+    """
+
+    def __init__(self, stops: str | None = None) -> None:
+        self.stops = stops
+        self.done: list[str] = []
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> int:
+        if log.stem == self.stops:
+            raise KeyboardInterrupt
+        result = CliRunner().invoke(cli, list(arguments))
+        log.write_text(f"{result.output}\n{result.exception!r}", encoding="utf-8")
+        self.done.append(f"{arguments[0]} {log.stem}")
+        return result.exit_code
+
+
+def test_trials_are_trained_judged_and_not_done_twice(words: list[str], tmp_path: Path) -> None:
+    # with four tokens nothing is left to learn: that trial fails, is told of, and stops nothing
+    tried = asked([*words, "data.max_length=4,240"], tmp_path)
+    before, run, after = Here(stops="trial-001"), Here(), Here()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tried, lambda name, what: None, before)
+    found = sweep(tried, lambda name, what: None, run)
+    assert before.done == ["train reference", "train trial-000"]
+    assert run.done == ["train trial-001", "eval reference", "eval trial-001"]
+    assert sweep(tried, lambda name, what: None, after).trials == found.trials
+    assert after.done == []
+
+    by_name = {one.name: one for one in found.trials}
+    assert list(by_name)[-1] == "trial-000"
+    assert str(by_name["trial-000"].failed).startswith("error [")
+    assert by_name["trial-001"].changes == {"data.max_length": "240"}
+    losses = [one.loss for one in found.trials if one.loss is not None]
+    assert losses == sorted(losses)
+    assert len(losses) == 2
+    record = jsonl.read_json(tmp_path / "sweep" / "runs" / "trial-001" / "record.json")
+    assert record["recipe"]["data"]["max_length"] == 240
+    assert record["recipe"]["data"]["valid"].endswith("choose.jsonl")
+
+    # what chose does not judge, and nothing is lost
+    choose, judge = (
+        {row["id"] for _, row in jsonl.read(tmp_path / "sweep" / "valid" / f"{name}.jsonl")}
+        for name in ("choose", "judge")
+    )
+    assert not choose & judge
+    assert len(choose | judge) == 12
+    (judged,) = found.judged
+    (likelihood,) = [row for row in judged.comparison.rows if row.task == "heldout-nll"]
+    assert likelihood.paired.n == len(judge)
+    assert all(p >= row.paired.p for p, row in zip(judged.adjusted, judged.comparison.rows, strict=True))
+
+    page = pages.write(found, tmp_path / "sweep").read_text(encoding="utf-8")
+    assert "| trial-001 | data.max_length=240 |" in page
+    assert "실패 (failed): error [" in page
+    assert (tmp_path / "sweep" / "sweep.svg").read_text(encoding="utf-8").startswith("<")
+
+    with pytest.raises(KoalpacaError) as error:
+        sweep(asked([*words, "lora.r=2,8"], tmp_path), lambda name, what: None, after)
+    assert [problem.code for problem in error.value.problems] == ["sweep-differs"]
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (["lora.r=4,none"], "config-type"),
+        (["lora.rank=4,8"], "config-unknown-key"),
+        (["lora.r=4,8", "data.valid=null"], "sweep-valid"),
+    ],
+)
+def test_what_cannot_be_tried_is_said_before_anything_is_trained(
+    words: list[str], tmp_path: Path, more: list[str], code: str
+) -> None:
+    run = Here()
+    given = [word for word in words if word.partition("=")[0] not in {one.partition("=")[0] for one in more}]
+    with pytest.raises(KoalpacaError) as error:
+        sweep(asked([*given, *more], tmp_path), lambda name, what: None, run)
+    assert {problem.code for problem in error.value.problems} == {code}
+    assert run.done == []
+    assert not (tmp_path / "sweep").exists()
