@@ -9,8 +9,10 @@ import click
 
 from koalpaca_tune import __version__
 from koalpaca_tune.cli import data, evaluate, hub, plan, recipe, train, use
+from koalpaca_tune.cli.diagnose import diagnose
 from koalpaca_tune.cli.doctor import doctor
-from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.cli.sweep import sweep
+from koalpaca_tune.errors import KoalpacaError, shown
 
 ERRORS_PAGE = "docs/ko/errors.md"
 OUT_OF_MEMORY = (
@@ -42,7 +44,7 @@ class Cli(click.Group):
             ctx.exit(141)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"error [system]: {where}{error.strerror or error}.", err=True)
+            click.echo(shown(f"error [system]: {where}{error.strerror or error}."), err=True)
             click.echo(f"설명: {ERRORS_PAGE}#system", err=True)
             ctx.exit(2)
         except RuntimeError as error:
@@ -75,11 +77,13 @@ cli.add_command(plan.plan)
 cli.add_command(train.train)
 cli.add_command(evaluate.evaluate)
 cli.add_command(evaluate.compare)
+cli.add_command(sweep)
 cli.add_command(use.generate)
 cli.add_command(use.merge)
 cli.add_command(hub.hub)
 cli.add_command(recipe.recipe)
 cli.add_command(doctor)
+cli.add_command(diagnose)
 
 
 def main() -> None:

@@ -2,69 +2,144 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from koalpaca_tune.errors import KoalpacaError
+
 if TYPE_CHECKING:
+    from koalpaca_tune.config.recipe import Recipe
+    from koalpaca_tune.runs.finding import Finding
     from koalpaca_tune.runs.train import Examples, Ready
 
 
 @click.command()
 @click.argument("recipe")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--dry-run", is_flag=True, help="모두 읽고 확인만 하고 쓰지 않음 (load and check, write nothing).")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="모든 확인을 하고 한 화면으로 보이며, 쓰지 않음 (all checks, nothing is written).",
+)
 @click.option("--resume", is_flag=True, help="마지막 체크포인트에서 이어서 (go on from the last checkpoint).")
-def train(recipe: str, overrides: tuple[str, ...], dry_run: bool, resume: bool) -> None:
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="KEY",
+    help="--resume에서 달라도 되는 것: seed, data.train, base, ... (a difference that --resume accepts).",
+)
+def train(recipe: str, overrides: tuple[str, ...], dry_run: bool, resume: bool, allow: tuple[str, ...]) -> None:
     """QLoRA 학습: RECIPE는 파일 또는 제공되는 레시피 이름 (train; a file or a shipped recipe's name).
 
     \b
     예 (example):
       koalpaca train polyglot-ko-12.8b data.train=prepared/train.jsonl training.epochs=2
     """
-    from koalpaca_tune.cli.show import bar, console, done
+    from koalpaca_tune.cli import preflight
+    from koalpaca_tune.cli.show import done
     from koalpaca_tune.config import load
 
     checked = load.load(recipe, overrides)
+    found: list[Finding] = []
+    try:
+        ready, folder = _prepare(checked, dry_run, resume, allow, found)
+    except KoalpacaError as error:
+        if dry_run and found and _is_main():
+            preflight.screen(found, error)
+        raise
+    if dry_run and not _is_main():
+        return
+    if dry_run:
+        done("확인을 마쳤습니다. 아무것도 쓰지 않았습니다. (dry run: nothing was written)")
+        return
+    _run(ready, folder, resume, allow)
+
+
+def _is_main() -> bool:
+    from koalpaca_tune.runs.train import is_main_process
+
+    return is_main_process()
+
+
+def _prepare(
+    recipe: Recipe, dry_run: bool, resume: bool, allow: tuple[str, ...], found: list[Finding]
+) -> tuple[Ready, Path]:
+    """Loads everything and looks at it; `found` is filled on the way.
+
+    Raises:
+        KoalpacaError: something cannot be as the recipe says, or is not to be run with (preflight).
+    """
+    from koalpaca_tune.cli import preflight as screen
+    from koalpaca_tune.cli.show import console
+
     with console.status("라이브러리와 데이터를 읽는 중 (loading)"):
         from koalpaca_tune.cli import quiet
+        from koalpaca_tune.runs import preflight
         from koalpaca_tune.runs import train as runs
 
         quiet.libraries()
-        folder = runs.run_folder(checked) if dry_run else runs.check_folder(checked, resume)
-        examples = runs.read_examples(checked)
+        found += preflight.of_recipe(recipe)
+        folder = runs.run_folder(recipe) if dry_run else runs.check_folder(recipe, resume, allow)
+        examples = runs.read_examples(recipe)
+        found += preflight.of_data(recipe, examples)
     # with several processes, only the first one prints
     main = runs.is_main_process()
-    if main:
+    if main and not dry_run:
         _data(examples)
     with console.status("모델을 읽는 중 (loading the base)"):
-        ready = runs.make_ready(checked, examples)
-    if main:
+        ready = runs.make_ready(recipe, examples)
+        found += preflight.of_model(ready)
+    if main and not dry_run:
         _model(ready)
-    if dry_run:
-        from koalpaca_tune.cli import look
+    with console.status("세 단계를 해 보는 중 (three steps, undone afterwards)"):
+        found += preflight.of_probe(ready, folder)
+    if main and dry_run:
+        screen.screen(found)
+        screen.batch(
+            [examples.train[index] for row in ready.trainer.steps[0].rows for index in row], examples.encoder
+        )
+    elif main:
+        screen.not_green(found)
+    red = preflight.agree(ready, found)
+    if red is not None:
+        # told already
+        found.clear()
+        raise red
+    return ready, folder
 
-        look.example(examples.train[0], examples.encoder)
-        with console.status("첫 손실을 재는 중 (first loss)"):
-            loss = runs.first_loss(ready)
-        done(f"첫 단계의 손실: 학습 토큰당 {loss:.4f} nats (loss of the first step, nothing trained)")
-        done("확인을 마쳤습니다. 아무것도 쓰지 않았습니다. (dry run: nothing was written)")
-        return
-    with bar("학습 (train)") as update:
 
-        def progress(steps: int, total: int, row: dict[str, Any]) -> None:
-            note = None
-            if "loss" in row:
-                note = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
-                if row["mfu"] is not None:
-                    note += f"  MFU {row['mfu']:.0%}"
-                if row["peak_memory_gib"] is not None:
-                    note += f"  {row['peak_memory_gib']:.1f} GiB"
-            update(steps, total, note)
+def _run(ready: Ready, folder: Path, resume: bool, allow: tuple[str, ...]) -> None:
+    from koalpaca_tune.cli.show import bar, console
+    from koalpaca_tune.runs import train as runs
+    from koalpaca_tune.training.signals import Interrupted
 
-        entry = runs.run(ready, folder, resume=resume, progress=progress if main else None)
+    main = runs.is_main_process()
+    try:
+        with bar("학습 (train)") as update:
+
+            def progress(steps: int, total: int, row: dict[str, Any]) -> None:
+                for line in row.get("told", ()):
+                    console.print(line, markup=False)
+                update(steps, total, _note(row) if "loss" in row else None)
+
+            entry = runs.run(ready, folder, resume=resume, allow=allow, progress=progress if main else None)
+    except Interrupted as interrupted:
+        if main:
+            click.echo(str(interrupted.line), err=True)
+        raise
     if main:
         _result(entry, str(folder))
+
+
+def _note(row: dict[str, Any]) -> str:
+    note = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
+    if row["mfu"] is not None:
+        note += f"  MFU {row['mfu']:.0%}"
+    if row["peak_memory_gib"] is not None:
+        note += f"  {row['peak_memory_gib']:.1f} GiB"
+    return note
 
 
 def _data(examples: Examples) -> None:

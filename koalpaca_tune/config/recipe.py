@@ -11,6 +11,18 @@ from koalpaca_tune.config.check import Strict
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+NoticeName = Literal[
+    "not-finite",
+    "loss-spike",
+    "loss-rising",
+    "loss-drop",
+    "gradient-norm",
+    "dead-adapter",
+    "valid-gap",
+    "throughput",
+    "memory",
+    "stalled-data",
+]
 
 
 class Base(Strict):
@@ -153,6 +165,21 @@ class Engine(Strict):
         return {k: v for k, v in written.items() if self.kind != "plain" or k in self.plain_keys}
 
 
+class Watch(Strict):
+    """What a run does about its own trouble. The notices are named in docs/ko/diagnosis.md."""
+
+    policy: Literal["warn", "stop", "rollback"] = Field(
+        "warn",
+        description="warn: say so and go on; stop: write a checkpoint and end; rollback: go back to the last good "
+        "checkpoint with a lower rate. What is only slow is never stopped.",
+    )
+    rollback_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="The learning rate after a rollback, as a share of that before it."
+    )
+    rollbacks: Positive = Field(2, description="Rollbacks of one run; the next trouble stops it.")
+    ignore: list[NoticeName] = Field(default_factory=list, description="Notices that are not given.")
+
+
 class Evaluation(Strict):
     """Defaults of `koalpaca eval` for an adapter of this run."""
 
@@ -183,6 +210,7 @@ class Recipe(Strict):
     data: Data
     training: Training
     engine: Engine = Field(default_factory=Engine)
+    watch: Watch = Field(default_factory=Watch)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     hub: Hub = Field(default_factory=Hub)
 

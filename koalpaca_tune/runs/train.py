@@ -5,10 +5,10 @@ run.yaml  record.json  metrics.jsonl  checkpoints/  adapter/  report/loss.svg
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,18 @@ from koalpaca_tune.config import load as recipes
 from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.data import licences
 from koalpaca_tune.data import load as data
-from koalpaca_tune.errors import KoalpacaError, Problem
+from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.models import adapter, base, tokenizer
 from koalpaca_tune.records import Encoded
 from koalpaca_tune.runs import record
+from koalpaca_tune.runs import resume as resuming
+from koalpaca_tune.runs.resume import check_folder as check_folder
 from koalpaca_tune.tokens.encode import Encoder
 from koalpaca_tune.tokens.limit import Counts, limit
-from koalpaca_tune.training import engines, loop
-from koalpaca_tune.training.loop import Progress, Trainer, accelerator
+from koalpaca_tune.training import durable, engines, loop
+from koalpaca_tune.training.course import Progress
+from koalpaca_tune.training.guard import Rollback
+from koalpaca_tune.training.loop import Trainer, accelerator
 
 Say = Callable[[str], None]
 
@@ -126,53 +130,6 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def check_folder(recipe: Recipe, resume: bool) -> Path:
-    """The run folder, safe to write to: new, or with --resume one of the same recipe.
-
-    Raises:
-        KoalpacaError: it holds a run already (run-exists), or one that differs (resume-differs).
-    """
-    folder = run_folder(recipe)
-    stored = folder / "run.yaml"
-    if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise KoalpacaError(
-                "run-exists",
-                "the run folder is not empty.",
-                where=str(folder),
-                fix="Go on with --resume, or choose another: out=runs/NEW.",
-            )
-        return folder
-    if not stored.is_file():
-        raise KoalpacaError(
-            "resume-nothing", "there is no run here to go on with.", where=str(folder), fix="Run without --resume."
-        )
-    before, after = recipes.load(str(stored)).model_dump(), recipe.model_dump()
-    problems = [
-        Problem(
-            "resume-differs",
-            f"the run was started with {old!r}, the recipe now says {new!r}.",
-            f"{stored}: {key}",
-            "Resume with the same recipe, or start a new run: out=runs/NEW.",
-        )
-        for key, old, new in _differences(before, after)
-    ]
-    if problems:
-        raise KoalpacaError.of(problems)
-    return folder
-
-
-def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    found: list[tuple[str, Any, Any]] = []
-    for key in before:
-        old, new = before[key], after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            found.append((prefix + key, old, new))
-    return found
-
-
 def first_record(ready: Ready) -> dict[str, Any]:
     """record.json as it stands before the first step."""
     recipe, examples = ready.recipe, ready.examples
@@ -190,6 +147,9 @@ def first_record(ready: Ready) -> dict[str, Any]:
         "git": record.git(),
         "started": record.now(),
         "finished": None,
+        "world_size": ready.accelerator.num_processes,
+        "resumed": [],
+        "rollbacks": [],
         "base": {
             "path": recipe.base.path,
             "revision": ready.loaded.revision,
@@ -217,27 +177,91 @@ def first_loss(ready: Ready) -> float:
     return trainer.mean_loss(seen)
 
 
-def run(ready: Ready, folder: Path, *, resume: bool, progress: Progress | None = None) -> dict[str, Any]:
+def run(
+    ready: Ready, folder: Path, *, resume: bool, allow: Sequence[str] = (), progress: Progress | None = None
+) -> dict[str, Any]:
     """Trains; returns the finished record, which is also written beside run and adapter.
 
+    Args:
+        ready: all that was loaded.
+        folder: of the run, as `check_folder` gave it.
+        resume: go on with what is there.
+        allow: as for `check_folder`; what differs is written into the record.
+        progress: told of every step.
+
     Raises:
-        KoalpacaError: data, base or tokenizer differ from the run that is resumed (resume-differs).
+        KoalpacaError: data, base, tokenizer or number of processes differ from the run that is resumed
+            (resume-differs), another process is at it (run-busy), and as `Trainer.run`.
+        Interrupted: see `Trainer.run`.
     """
-    entry = first_record(ready)
     main = ready.accelerator.is_main_process
-    if resume:
-        _same(jsonl.read_json(folder / record.NAME), entry, folder)
-    elif main:
-        jsonl.replace(folder / "run.yaml", [recipes.dump(ready.recipe)])
-        jsonl.write_json(folder / record.NAME, entry)
-    ready.accelerator.wait_for_everyone()
-    metrics = ready.trainer.run(folder, resume=resume, progress=progress)
+    entry = first_record(ready)
     if main:
-        entry["finished"] = record.now()
-        entry["result"] = summary(metrics.rows)
-        jsonl.write_json(folder / record.NAME, entry)
-        shutil.copyfile(folder / record.NAME, folder / "adapter" / record.NAME)
+        with durable.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    with resuming.held(folder) if main else contextlib.nullcontext():
+        accepted = _take_over(ready, entry, folder, allow) if resume else {}
+        if main:
+            for place in (folder, folder / "adapter", folder / "report"):
+                durable.sweep(place)
+        if main and not resume:
+            _write(folder, entry)
+            _write_recipe(folder, ready.recipe)
+        ready.accelerator.wait_for_everyone()
+
+        def event(kind: str, what: dict[str, Any]) -> None:
+            if kind == "resumed":
+                entry["resumed"].append({"at": record.now(), **what, "accepted": accepted})
+            else:
+                entry["rollbacks"].append(what)
+            _write(folder, entry)
+            if kind == "resumed" and accepted:
+                # only now: the checkpoint fits what was accepted
+                _write_recipe(folder, ready.recipe)
+
+        try:
+            metrics = ready.trainer.run(
+                folder,
+                resume=resume,
+                allow=bool(allow),
+                rollbacks=[Rollback.from_dict(one) for one in entry["rollbacks"]],
+                progress=progress,
+                event=event,
+            )
+        except KoalpacaError as error:
+            if main and error.problems[0].code != "run-write":
+                # `koalpaca diagnose` tells an overflow from a kill by this
+                entry["ended"] = {"code": error.problems[0].code}
+                _write(folder, entry)
+            raise
+        if main:
+            entry["finished"] = record.now()
+            entry["result"] = summary(metrics.rows)
+            _write(folder, entry)
+            jsonl.write_json(folder / "adapter" / record.NAME, entry)
     return entry
+
+
+def _take_over(ready: Ready, entry: dict[str, Any], folder: Path, allow: Sequence[str]) -> dict[str, list[Any]]:
+    """Takes over what the record has of the run so far; returns what differs from it, and was allowed."""
+    before = jsonl.read_json(folder / record.NAME)
+    found = resuming.changed(recipes.load(str(folder / resuming.STORED)), ready.recipe)
+    found += resuming.check_contents(before, entry, folder, allow)
+    for name in ("started", "resumed", "rollbacks"):
+        entry[name] = before.get(name, entry[name])
+    return {key: [old, new] for key, old, new in found}
+
+
+def _write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Comes last: a folder that has a recipe holds a run."""
+    with durable.writing(folder / resuming.STORED):
+        jsonl.replace(folder / resuming.STORED, [recipes.dump(recipe)])
+        durable.sync(folder)
+
+
+def _write(folder: Path, entry: dict[str, Any]) -> None:
+    with durable.writing(folder / record.NAME):
+        jsonl.write_json(folder / record.NAME, entry)
 
 
 def summary(rows: Any) -> dict[str, Any]:
@@ -249,40 +273,15 @@ def summary(rows: Any) -> dict[str, Any]:
     timed = trained[1:] or trained
     seconds = sum(row["seconds"] for row in timed)
     valid = [row["valid_loss"] for row in rows if "valid_loss" in row]
+    best = min((row for row in rows if "valid_loss" in row), key=lambda row: row["valid_loss"], default=None)
     peaks = [row["peak_memory_gib"] for row in trained if row["peak_memory_gib"] is not None]
     return {
         "steps": trained[-1]["step"],
         "loss": sum(row["loss"] * row["learned_tokens"] for row in last) / learned,
         "valid_loss": valid[-1] if valid else None,
+        "best": best and {"step": best["step"], "valid_loss": best["valid_loss"]},
         "seconds": round(sum(row["seconds"] for row in trained), 2),
         "tokens": sum(row["tokens"] for row in trained),
         "tokens_per_second": round(sum(row["tokens"] for row in timed) / seconds, 1),
         "peak_memory_gib": max(peaks) if peaks else None,
-    }
-
-
-def _same(before: dict[str, Any], after: dict[str, Any], folder: Path) -> None:
-    old, new = _contents(before), _contents(after)
-    problems = [
-        Problem(
-            "resume-differs",
-            f"its content changed since the run was started ({old[name][:12]} before, {new[name][:12]} now).",
-            f"{folder}: {name}",
-            "Put the old content back, or start a new run: out=runs/NEW.",
-        )
-        for name in old
-        if old[name] != new[name]
-    ]
-    if problems:
-        raise KoalpacaError.of(problems)
-
-
-def _contents(entry: dict[str, Any]) -> dict[str, str]:
-    """What a run learns from and stands on, by hash."""
-    return {
-        "data.train": entry["data"]["train"]["sha256"],
-        "data.valid": (entry["data"]["valid"] or {}).get("sha256", "none"),
-        "base": entry["base"]["fingerprint"],
-        "tokenizer": entry["tokenizer"]["sha256"],
-        "template": entry["template"]["sha256"],
     }

@@ -1,18 +1,18 @@
 """Checkpoints: everything that the next step depends on, in safetensors and JSON, renamed into place whole.
 
-A checkpoint holds the adapter, the optimizer's state, the random generators and the step. The data order
-is a function of the step (training.steps), the learning rate too.
+A checkpoint holds the adapter, the optimizer's state, the random generators, the step and the lines of metrics
+so far. The data order is a function of the step (training.steps), the learning rate too. `SHA256SUMS` tells a
+file that was cut short or flipped (`sha256sum -c` reads it): such a checkpoint is not gone on from.
 """
 
 from __future__ import annotations
 
-import os
-import random
+import hashlib
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import peft
 import torch
 from safetensors import SafetensorError
@@ -21,62 +21,154 @@ from safetensors.torch import load_file, save_file
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.models import adapter
+from koalpaca_tune.training import durable, generators
 
-PREFIX = "step-"
+PREFIX, DAMAGED = "step-", "damaged-"
 TENSOR, PAIRS = "tensor", "pairs"
+STATE, TENSORS, TRAIL, SUMS = "state.json", "state.safetensors", "metrics.jsonl", "SHA256SUMS"
+FILES = (adapter.CONFIG, adapter.WEIGHTS, TENSORS, STATE, TRAIL)
 
 
-def save(folder: Path, step: int, model: Any, optimizer: Any, extra: dict[str, Any], keep: int) -> Path:
-    """Writes `folder/step-N` aside, syncs it, renames it, and only then removes older ones beyond `keep`."""
-    final = folder / f"{PREFIX}{step:07d}"
-    aside = folder / f".{final.name}.tmp"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    adapter.save(model, aside)
-    tensors, scalars = _flatten(optimizer.state_dict())
-    save_file({**tensors, **_rng_tensors()}, aside / "state.safetensors")
-    state = {"step": step, "optimizer": scalars, "rng": _rng_scalars(), **extra}
-    jsonl.write_json(aside / "state.json", state)
-    for file in aside.iterdir():
-        _sync(file)
-    _sync(aside)
-    if final.exists():
-        shutil.rmtree(final)
-    aside.rename(final)
-    _sync(folder)
-    for old in complete(folder)[:-keep]:
-        shutil.rmtree(old)
+def save(
+    folder: Path,
+    step: int,
+    model: Any,
+    optimizer: Any,
+    state: Mapping[str, Any],
+    *,
+    rows: Iterable[Mapping[str, Any]] = (),
+    random: Sequence[generators.State] = (),
+) -> Path:
+    """Writes `folder/step-N` aside, syncs it and renames it.
+
+    Args:
+        folder: of the checkpoints.
+        step: steps done.
+        model: with its adapter.
+        optimizer: torch's or bitsandbytes'.
+        state: what else the loop needs, as JSON.
+        rows: lines of metrics so far.
+        random: the generators of each process.
+
+    Raises:
+        KoalpacaError: the disk is full or not to be written to (run-write); what was there stays whole.
+    """
+    final = folder / name_of(step)
+    made = durable.aside(final)
+    older = [path.name for path in listed(folder)]
+    try:
+        with durable.writing(final, f"{older[-1]} is there." if older else ""):
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir(parents=True)
+            adapter.save(model, made)
+            tensors, scalars = _flatten(optimizer.state_dict())
+            drawn, others = generators.pack(random)
+            save_file({**tensors, **drawn}, made / TENSORS)
+            jsonl.write_json(made / STATE, {"step": step, "optimizer": scalars, "rng": others, **state})
+            jsonl.write(made / TRAIL, rows)
+            (made / SUMS).write_text(sums(made), encoding="ascii")
+            if final.exists():
+                set_aside(final)
+            durable.place(made, final)
+    except KoalpacaError:
+        # room for whatever is still to be written
+        shutil.rmtree(made, ignore_errors=True)
+        raise
     return final
 
 
-def complete(folder: Path) -> list[Path]:
-    """Whole checkpoints, oldest first (one is whole once it has its name)."""
-    return sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+def name_of(step: int) -> str:
+    """The folder's name."""
+    return f"{PREFIX}{step:07d}"
 
 
-def restore(path: Path, model: Any, optimizer: Any) -> dict[str, Any]:
-    """Puts a checkpoint's adapter, optimizer and random state in place; returns state.json.
+def step_of(path: Path) -> int:
+    """Steps done, by the folder's name."""
+    return int(path.name.removeprefix(PREFIX))
+
+
+def listed(folder: Path) -> list[Path]:
+    """Checkpoints that have their name, oldest first; one that was damaged later is among them."""
+    found = [
+        path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit() and path.is_dir()
+    ]
+    return sorted(found, key=step_of)
+
+
+def sums(path: Path) -> str:
+    """The content that SHA256SUMS must have.
 
     Raises:
-        KoalpacaError: damaged or not of this model (checkpoint-damaged).
+        OSError: a file cannot be read.
+    """
+    lines = []
+    for name in FILES:
+        with (path / name).open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines)
+
+
+def fault(path: Path) -> str:
+    """What is wrong with the files of a checkpoint; empty where each is as it was written."""
+    try:
+        written = (path / SUMS).read_bytes().decode("ascii", errors="replace").splitlines(keepends=True)
+        found = sums(path).splitlines(keepends=True)
+    except OSError as error:
+        return f"{Path(error.filename).name}: {error.strerror}"
+    wrong = [name for name, one in zip(FILES, found, strict=True) if one not in written]
+    if wrong:
+        return f"{wrong[0]} is not what was written"
+    return "" if written == found else f"{SUMS} is not what was written"
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a checkpoint so that it is not taken for a whole one; it is kept."""
+    free = path.with_name(DAMAGED + path.name)
+    number = 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{DAMAGED}{path.name}-{number}")
+    return path.rename(free)
+
+
+def restore(path: Path, model: Any, optimizer: Any, rank: int = 0) -> dict[str, Any]:
+    """Puts a checkpoint's adapter, optimizer and a process's random state in place; returns state.json.
+
+    A process that the run did not have before keeps its own random state.
+
+    Raises:
+        KoalpacaError: it is not of this model (checkpoint-other).
     """
     try:
-        state = jsonl.read_json(path / "state.json")
+        state = jsonl.read_json(path / STATE)
         weights = load_file(path / adapter.WEIGHTS)
-        tensors = load_file(path / "state.safetensors")
+        tensors = load_file(path / TENSORS)
         result = peft.set_peft_model_state_dict(model, weights)
         if result.unexpected_keys:
             raise KeyError(result.unexpected_keys[0])
         optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
-        _set_rng(tensors, state["rng"])
+        drawn = generators.unpack(tensors, state["rng"])
+        if rank < len(drawn):
+            generators.put(drawn[rank])
     except (KoalpacaError, OSError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise KoalpacaError(
-            "checkpoint-damaged",
-            f"the checkpoint cannot be read ({type(error).__name__}: {error}).",
+            "checkpoint-other",
+            f"the checkpoint does not fit this run ({type(error).__name__}: {reason}).",
             where=str(path),
-            fix="Remove this folder and resume: the checkpoint before it is used.",
+            fix="Resume with the recipe, base and package versions that it was written with.",
         ) from error
     return state
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics up to a checkpoint."""
+    return [row for _, row in jsonl.read(path / TRAIL)]
+
+
+def rollbacks_of(path: Path) -> int:
+    """How many rollbacks the run had behind it when a checkpoint was written."""
+    return int(jsonl.read_json(path / STATE)["rollbacks"])
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
@@ -108,37 +200,3 @@ def _unflatten(tensors: dict[str, torch.Tensor], value: Any) -> Any:
     if isinstance(value, list):
         return [_unflatten(tensors, inner) for inner in value]
     return value
-
-
-def _rng_tensors() -> dict[str, torch.Tensor]:
-    tensors = {"rng.torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    return tensors
-
-
-def _rng_scalars() -> dict[str, Any]:
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, state, gauss = random.getstate()
-    return {
-        "python": [version, list(state), gauss],
-        "numpy": [kind, np.asarray(keys).tolist(), position, has_gauss, cached],
-    }
-
-
-def _set_rng(tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> None:
-    torch.set_rng_state(tensors["rng.torch"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
-    version, state, gauss = scalars["python"]
-    random.setstate((version, tuple(state), gauss))
-    kind, keys, position, has_gauss, cached = scalars["numpy"]
-    np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), position, has_gauss, cached))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

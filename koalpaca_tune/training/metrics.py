@@ -1,29 +1,47 @@
-"""metrics.jsonl: one line per logging interval, appended; cut back to the checkpoint on resume."""
+"""metrics.jsonl: one line per logging interval, appended; what comes after a checkpoint is written again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from koalpaca_tune import jsonl, plots
+from koalpaca_tune.training import durable
+
+ABANDONED = "abandoned.jsonl"
+"""Beside metrics.jsonl: lines of steps that were taken back."""
 
 
 class Metrics:
     """The trail of a run."""
 
-    def __init__(self, path: Path, upto: int = 0) -> None:
-        """Keeps the lines of steps up to `upto` (those after it will be written again)."""
+    def __init__(self, path: Path, rows: Iterable[Mapping[str, Any]] | None = ()) -> None:
+        """Begins with `rows`, whatever the file held: a line may be half written, or of steps to be taken again.
+
+        None: nothing is written (another process does).
+        """
         self.path = path
-        kept = [row for _, row in jsonl.read(path) if row["step"] <= upto] if path.is_file() and upto else []
-        jsonl.write(path, kept)
-        self.rows: list[Mapping[str, Any]] = list(kept)
+        self.rows: list[Mapping[str, Any]] = list(rows or ())
+        if rows is not None:
+            with durable.writing(path):
+                jsonl.write(path, self.rows)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Appends one line and flushes it."""
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+        with durable.writing(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(jsonl.dumps(row) + "\n")
         self.rows.append(row)
+
+    def cut(self, step: int) -> None:
+        """Takes the lines after a step out, to abandoned.jsonl."""
+        kept = [row for row in self.rows if row["step"] <= step]
+        gone = [row for row in self.rows if row["step"] > step]
+        with durable.writing(self.path):
+            with (self.path.parent / ABANDONED).open("a", encoding="utf-8", newline="\n") as file:
+                file.writelines(jsonl.dumps(row) + "\n" for row in gone)
+            jsonl.write(self.path, kept)
+        self.rows = kept
 
     def plot(self, path: Path) -> None:
         """Writes the loss curve as SVG: training and validation loss in nats per learned token."""
@@ -33,4 +51,5 @@ class Metrics:
         }
         series = {name: points for name, points in series.items() if points}
         svg = plots.lines(series, title="손실 곡선 (loss)", xlabel="단계 (step)", ylabel="손실, nats/토큰")
-        jsonl.replace(path, [svg])
+        with durable.writing(path):
+            jsonl.replace(path, [svg])

@@ -80,9 +80,10 @@ def test_another_recipe_does_not_resume_and_the_key_is_named(
     jsonl.replace(stored, [load.dump(on_files())])
     assert runs.check_folder(on_files(), resume=True) == tmp_path / "run"
     said = refused(lambda: runs.check_folder(on_files(**changes), resume=True))
+    accept = "" if key == "lora.targets" else f"; or accept it: --allow {key}"
     assert said[0] == (
         f"resume-differs | {stored}: {key}: the run was started with {old}, the recipe now says {new}. "
-        "Resume with the same recipe, or start a new run: out=runs/NEW."
+        f"Resume with the same recipe, or start a new run: out=runs/NEW{accept}."
     )
 
 
@@ -116,7 +117,7 @@ def test_a_run_records_what_it_was_made_of(
     assert jsonl.read_json(folder / "adapter/record.json") == stored
     assert set(stored) == {
         *("name", "recipe", "versions", "machine", "git", "started", "finished", "base", "proof", "template"),
-        *("tokenizer", "data", "trainable", "engine", "result"),
+        *("tokenizer", "data", "trainable", "engine", "result", "world_size", "resumed", "rollbacks"),
     }
     train = stored["data"]["train"]
     assert train["sha256"] == hashlib.sha256((tmp_path / "train.jsonl").read_bytes()).hexdigest()

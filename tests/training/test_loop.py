@@ -142,6 +142,12 @@ def test_what_a_run_writes(make_recipe: Make, trained: Train, tmp_path: Path) ->
         (5, True, True),
     ]
     assert set(rows[0]) == {
+        "worst_loss",
+        "grad_norm_mean",
+        "clipped",
+        "adapter_zero",
+        "data_seconds",
+        "memory_gib",
         "step",
         "epoch",
         "loss",
