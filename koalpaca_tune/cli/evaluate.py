@@ -145,7 +145,12 @@ def _gate(out: Path) -> None:
     is_flag=True,
     help="하나라도 뚜렷이 나빠졌으면 종료 상태 3 (exit status 3 on a significant regression).",
 )
-def compare(before: Path, after: Path, out: Path, gate: bool) -> None:
+@click.option(
+    "--without-texts",
+    is_flag=True,
+    help="문항과 답의 글을 뺀 보고서: 자료를 내보일 수 없을 때 (leaves the texts of items out).",
+)
+def compare(before: Path, after: Path, out: Path, gate: bool, without_texts: bool) -> None:
     """두 평가를 문항마다 짝지어 비교 (paired comparison: exact McNemar, bootstrap, Holm).
 
     --gate는 셸 스크립트와 CI를 위한 것입니다. 보고서를 쓴 뒤, Holm으로 조정한 p가 0.05보다 작게 나빠진 측정이
@@ -170,7 +175,7 @@ def compare(before: Path, after: Path, out: Path, gate: bool) -> None:
     report.check_out(out)
     with console.status("짝지어 비교하는 중 (comparing)"):
         comparison = run(before, after)
-        report.write(comparison, out)
+        report.write(comparison, out, texts=not without_texts)
     from koalpaca_tune.cli import verdict
 
     verdict.show(comparison)

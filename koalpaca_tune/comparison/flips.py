@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from koalpaca_tune.comparison.pairing import TaskPair
 from koalpaca_tune.evaluation import metrics
 from koalpaca_tune.evaluation.store import Line
 
+LEFT_OUT = "(글을 뺐습니다. left out)"
 POINTS = 10.0
 """What a change in a judge's points is divided by, to stand beside changes of shares."""
 
@@ -62,6 +63,14 @@ class Flip:
     both_wrong: int
     lost: tuple[Changed, ...]
     won: tuple[Changed, ...]
+
+    def without_texts(self) -> Flip:
+        """The same items by their ids, without what was asked and said."""
+
+        def named(items: tuple[Changed, ...]) -> tuple[Changed, ...]:
+            return tuple(replace(one, prompt=LEFT_OUT, gold="", before="–", after="–") for one in items)
+
+        return replace(self, lost=named(self.lost), won=named(self.won))
 
 
 def of(task: TaskPair, outcome: Outcome) -> Flip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,14 @@ def check_out(out: Path) -> None:
         )
 
 
-def write(comparison: Comparison, out: Path) -> Path:
+def write(comparison: Comparison, out: Path, *, texts: bool = True) -> Path:
     """Writes report.html, report.md, comparison.json and items.jsonl; returns the page.
+
+    Args:
+        comparison: what was found.
+        out: the folder.
+        texts: whether items are shown with what was asked and said; without, there is no items.jsonl, and a report
+            can be shown where its data may not be.
 
     Raises:
         KoalpacaError: `out` is one of the compared folders (compare-out).
@@ -59,9 +66,16 @@ def write(comparison: Comparison, out: Path) -> Path:
             where=str(out),
             fix="Choose another --out.",
         )
+    if not texts:
+        comparison = replace(comparison, flips=tuple(flip.without_texts() for flip in comparison.flips))
     view = _view(comparison)
     jsonl.write_json(out / "comparison.json", comparison.as_dict())
-    jsonl.write(out / "items.jsonl", _items(comparison))
+    if texts:
+        jsonl.write(out / "items.jsonl", _items(comparison))
+    else:
+        # of an earlier report in this folder
+        (out / "items.jsonl").unlink(missing_ok=True)
+        view["answers"] = []
     jsonl.replace(out / "report.md", [html.render("comparison.md.j2", **view, cell=html.markdown)])
     page = out / "report.html"
     jsonl.replace(page, [html.render("comparison.html.j2", **view, plots=_plots(comparison))])

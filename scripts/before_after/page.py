@@ -309,8 +309,12 @@ def main() -> None:
     for seed in seeds:
         folder = args.out / f"seed-{seed.name}"
         folder.mkdir(exist_ok=True)
-        for file in REPORTS:
+        for file in REPORTS[:2]:
             shutil.copyfile(args.work / f"seed-{seed.name}" / file, folder / file)
+        # thousands of changed items, named by their ids, are counted here
+        flips = [{**one, **{kind: len(one[kind]) for kind in ("lost", "won")}} for one in seed.comparison["flips"]]
+        numbers = json.dumps({**seed.comparison, "flips": flips}, ensure_ascii=False, indent=1)
+        (folder / REPORTS[2]).write_text(numbers + "\n", encoding="utf-8")
     print(f"pages of {len(seeds)} seeds in {args.out}")
 
 

@@ -107,14 +107,14 @@ evaluate() {
   fi
   koalpaca eval "$work/model" --adapter "$work/tuned-$1/adapter" --suite $here/suite.yaml --data-root "$work/data" \
     --heldout "$work/prepared/heldout.jsonl" --out "$judged" "${asking[@]}"
-  koalpaca compare "$judged/base" "$judged/adapter" --out "$work/seed-$1"
+  koalpaca compare "$judged/base" "$judged/adapter" --out "$work/seed-$1" --without-texts
 }
 
 report() { # of all seeds that were compared; the seeds are also compared with each other
   local seeds=("$work"/judged-*/adapter/result.json) first second
   if [ ${#seeds[@]} -gt 1 ]; then
     first=$(dirname "${seeds[0]}") second=$(dirname "${seeds[1]}")
-    koalpaca compare "$first" "$second" --out "$work/between-seeds" >"$work/between-seeds.txt"
+    koalpaca compare "$first" "$second" --out "$work/between-seeds" --without-texts >"$work/between-seeds.txt"
   fi
   "$python" $here/page.py "$work" "${RESULTS:-$work/results}"
 }
