@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -67,6 +68,9 @@ class Course:
             if trainer.valid and (done == trainer.total or done % (self.training.eval_every or trainer.total) == 0):
                 with window.paused():
                     row = {"step": done, **row, "valid_loss": trainer.mean_loss(trainer.valid)}
+                if not math.isfinite(row["valid_loss"]):
+                    done, window = self._mend(_not_finite(done, row["valid_loss"]), done)
+                    continue
                 improved = self._is_best(row)
             notices = self._look(row)
             decision = self._decide(notices)
@@ -294,3 +298,11 @@ class Course:
         """The first process's objects, to all."""
         if self.trainer.accelerator.num_processes > 1:
             broadcast_object_list(objects)
+
+
+def _not_finite(done: int, loss: float) -> KoalpacaError:
+    return KoalpacaError(
+        "loss-not-finite",
+        f"after step {done} the validation loss is {loss:.4g}.",
+        fix="Lower training.learning_rate, or look at the validation data.",
+    )

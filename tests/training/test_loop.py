@@ -261,6 +261,22 @@ def test_alpaca_lora_170_a_loss_that_is_not_finite_stops_the_run(
     assert (tmp_path / "metrics.jsonl").read_text(encoding="utf-8") == ""
 
 
+def test_a_validation_loss_that_is_no_number_stops_the_run(
+    make_recipe: Make, ready: Prepare, tmp_path: Path
+) -> None:
+    made = ready(make_recipe(training={"max_steps": 4, "eval_every": 2}, data={"valid": "valid.jsonl"}))
+    trainer = made.trainer
+    learned = {token for one in trainer.train for token in one.ids}
+    strange = next(token for one in trainer.valid for token in one.ids if token not in learned)
+    with torch.no_grad():
+        made.loaded.model.get_input_embeddings().weight[strange] = float("nan")
+    with pytest.raises(KoalpacaError) as caught:
+        trainer.run(tmp_path)
+    assert caught.value.problems[0].code == "loss-not-finite"
+    assert str(caught.value).startswith("after step 2 the validation loss is nan.")
+    assert "nan" not in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").lower()
+
+
 def test_open_unlearning_178_an_adapter_that_did_not_move_is_an_error(
     make_recipe: Make, ready: Prepare, tmp_path: Path
 ) -> None:
