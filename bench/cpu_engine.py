@@ -55,8 +55,8 @@ class Way:
         window = Window()
         began, worked = time.perf_counter(), time.process_time()
         for number in range(first, first + count):
-            self.trainer._step(number % len(self.trainer.steps), window)
-        self.trainer._settle(window)
+            self.trainer.take(number % len(self.trainer.steps), window)
+        self.trainer.settle(window)
         seconds, processor = time.perf_counter() - began, time.process_time() - worked
         return window.tokens / seconds, window.tokens / processor
 
