@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from click.testing import CliRunner
 from folders import answer, choice, task, write
 
+from koalpaca_tune.cli.main import cli
 from koalpaca_tune.comparison import report
 from koalpaca_tune.comparison.compare import compare
 
@@ -34,7 +36,8 @@ def test_a_report_without_texts_names_items_and_counts_them_and_says_nothing_of_
     report.write(comparison, out)
     assert all(secret in said() for secret in SECRETS)
     rows = json.loads((out / "comparison.json").read_text(encoding="utf-8"))["rows"]
-    report.write(comparison, out, texts=False)
+    sides = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert CliRunner().invoke(cli, ["compare", *sides, "--out", str(out), "--without-texts"]).exit_code == 0
     assert not any(secret in said() for secret in SECRETS)
     assert sorted(path.name for path in out.iterdir()) == ["comparison.json", "report.html", "report.md"]
     silent = json.loads((out / "comparison.json").read_text(encoding="utf-8"))

@@ -111,6 +111,25 @@ def test_trials_are_trained_judged_and_not_done_twice(words: list[str], tmp_path
     assert "실패 (failed): error [" in page
     assert (tmp_path / "sweep" / "sweep.svg").read_text(encoding="utf-8").startswith("<")
 
+    # by the command, with nothing left to do
+    given = [
+        "--out",
+        str(tmp_path / "sweep"),
+        "--suite",
+        str(tmp_path / "one.yaml"),
+        "--trials",
+        "9",
+        "--judge",
+        "1",
+    ]
+    shown = CliRunner().invoke(cli, ["sweep", "demo", *words, "data.max_length=4,240", *given])
+    assert shown.exit_code == 0
+    assert "trial-001" in shown.output
+    assert f"보고서 (report): {tmp_path / 'sweep' / 'report.md'}" in shown.output
+    other = CliRunner().invoke(cli, ["sweep", "demo", *words, "data.max_length=4,240", *given[:2]])
+    assert other.exit_code == 2
+    assert "error [sweep-differs]" in other.output
+
     with pytest.raises(KoalpacaError) as error:
         sweep(asked([*words, "lora.r=2,8"], tmp_path), lambda name, what: None, after)
     assert [problem.code for problem in error.value.problems] == ["sweep-differs"]
