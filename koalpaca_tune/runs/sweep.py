@@ -14,6 +14,7 @@ eval`. What is there already is not done again: the same command goes on where i
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -73,9 +74,10 @@ class Asked:
         """The reference's recipe; every value that can be tried has been through the recipe's own check.
 
         Raises:
-            KoalpacaError: anything wrong with it, no validation data (sweep-valid), another sweep in the folder
-                (sweep-differs).
+            KoalpacaError: anything wrong with it, no Optuna (extra-missing), no validation data (sweep-valid),
+                another sweep in the folder (sweep-differs).
         """
+        _check_extra()
         reference = load.load(self.recipe, self.fixed)
         taken = {text.partition("=")[0] for text in self.fixed} & {one.key for one in self.space}
         for one in self.space:
@@ -242,7 +244,8 @@ def _tried(asked: Asked, choose: Path, tell: Tell, run: Run, seed: int) -> list[
     from optuna.trial import TrialState
 
     while True:
-        begun = [one for one in study.trials if one.state != TrialState.WAITING]
+        # what waits has no values yet, nor has one that was broken off while they were drawn
+        begun = [one for one in study.trials if len(one.params) == len(asked.space)]
         broken_off = next((one for one in begun if one.state == TrialState.RUNNING), None)
         if broken_off is not None:
             number, changes = broken_off.number, broken_off.params
@@ -250,10 +253,23 @@ def _tried(asked: Asked, choose: Path, tell: Tell, run: Run, seed: int) -> list[
             trial = study.ask()
             number, changes = trial.number, {one.key: _suggested(trial, one) for one in asked.space}
         else:
-            return [_ended(asked, _name(one.number), _written(asked, one.params)) for one in begun]
-        tell(_name(number), "train")
-        done = _train(asked, _name(number), _written(asked, changes), choose, run)
+            first = _first(asked, begun)
+            return [_ended(asked, _name(number), dict(changes)) for changes, number in first.items()]
+        written = _written(asked, changes)
+        # whole numbers are soon drawn again: the same settings are not trained twice
+        same = _first(asked, begun).get(tuple(written.items()), number)
+        if same == number:
+            tell(_name(number), "train")
+        done = _train(asked, _name(same), written, choose, run)
         study.tell(number, done.loss, state=TrialState.FAIL if done.loss is None else None)
+
+
+def _first(asked: Asked, begun: Sequence[optuna.trial.FrozenTrial]) -> dict[tuple[tuple[str, str], ...], int]:
+    """Settings -> the number of the first trial that had them."""
+    found: dict[tuple[tuple[str, str], ...], int] = {}
+    for one in begun:
+        found.setdefault(tuple(_written(asked, one.params).items()), one.number)
+    return found
 
 
 def _most(asked: Asked) -> int:
@@ -266,17 +282,21 @@ def _name(number: int) -> str:
     return f"trial-{number:03d}"
 
 
-def _study(asked: Asked, seed: int) -> optuna.Study:
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ModuleNotFoundError as missing:
+def _check_extra() -> None:
+    """Before anything is trained: what chooses the trials is an extra."""
+    if importlib.util.find_spec("optuna") is None:
         raise KoalpacaError(
             "extra-missing",
-            f"a sweep needs {missing.name}, which is not installed.",
+            "a sweep needs optuna, which is not installed.",
             fix='pip install "koalpaca-tune[sweep]"',
-        ) from missing
+        )
+
+
+def _study(asked: Asked, seed: int) -> optuna.Study:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(asked.out / "study.log")))
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)

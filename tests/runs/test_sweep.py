@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from koalpaca_tune.cli.main import cli
 from koalpaca_tune.config import space as spaces
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.runs import swept as pages
-from koalpaca_tune.runs.sweep import Asked, sweep
+from koalpaca_tune.runs.sweep import Asked, _study, _tried, sweep
 
 pytest.importorskip("optuna", reason="an extra: pip install koalpaca-tune[sweep]")
 
@@ -133,6 +134,48 @@ def test_trials_are_trained_judged_and_not_done_twice(words: list[str], tmp_path
     with pytest.raises(KoalpacaError) as error:
         sweep(asked([*words, "lora.r=2,8"], tmp_path), lambda name, what: None, after)
     assert [problem.code for problem in error.value.problems] == ["sweep-differs"]
+
+
+def test_without_optuna_nothing_is_begun(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    run = Here()
+    with pytest.raises(KoalpacaError) as error:
+        sweep(asked([*words, "lora.r=2,8"], tmp_path), lambda name, what: None, run)
+    assert [problem.code for problem in error.value.problems] == ["extra-missing"]
+    assert run.done == []
+    assert not (tmp_path / "sweep").exists()
+
+
+class Quick:
+    """Leaves the record of a run whose loss is its rank: only how trials are drawn is looked at."""
+
+    def __init__(self) -> None:
+        self.ranks: list[int] = []
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> int:
+        values = dict(word.split("=", 1) for word in arguments if "=" in word)
+        self.ranks.append(int(values["lora.r"]))
+        result = {"valid_loss": self.ranks[-1]}
+        jsonl.write_json(Path(values["out"]) / "adapter" / "record.json", {"result": result})
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("space", "trials", "most"),
+    [("lora.r=2..64", 5, 5), ("lora.r=2,8", 5, 2), ("lora.r=2,4,8", 2, 2), ("lora.r=2..3", 6, 6)],
+)
+def test_there_are_no_more_trials_than_asked_for_and_no_settings_are_trained_twice(
+    words: list[str], tmp_path: Path, space: str, trials: int, most: int
+) -> None:
+    given, run = asked([*words, space], tmp_path, trials), Quick()
+    (given.out / "runs").mkdir(parents=True)
+    found = _tried(given, tmp_path / "choose.jsonl", lambda name, what: None, run, 0)
+    assert len(run.ranks) == len(set(run.ranks)) == len(found) <= most
+    assert len(_study(given, 0).trials) >= most
+    assert [one.changes["lora.r"] for one in found] == [str(rank) for rank in run.ranks]
+    again = Quick()
+    assert _tried(given, tmp_path / "choose.jsonl", lambda name, what: None, again, 0) == found
+    assert again.ranks == []
 
 
 @pytest.mark.parametrize(

@@ -147,16 +147,21 @@ def test_axolotl_312_a_matrix_without_gradient_stays_zero_and_is_named(
     assert found.still_zero == (dead,)
 
 
-def test_transformers_34191_a_mean_of_means_is_seen(
-    make_recipe: Callable[..., Recipe], ready: Callable[..., Ready], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Divided by each micro-step's own tokens, the loss depends on how a step is cut."""
+def mean_of_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each micro-step's loss is divided by its own tokens."""
     plain = objective.Objective.forward
 
     def mean(self: Any, ids: Any, positions: Any, rows: Any, targets: Any) -> Any:
         return plain(self, ids, positions, rows, targets) / len(targets) * 20
 
     monkeypatch.setattr(objective.Objective, "forward", mean)
+
+
+def test_transformers_34191_a_mean_of_means_is_seen(
+    make_recipe: Callable[..., Recipe], ready: Callable[..., Ready], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Divided by each micro-step's own tokens, the loss depends on how a step is cut."""
+    mean_of_means(monkeypatch)
     found = probed(ready(make_recipe("gpt_neox", kind="plain")))
     assert found.loss_apart > 0.1
     assert found.gradient_apart is not None
@@ -167,12 +172,7 @@ def test_transformers_34191_is_seen_with_a_batch_of_one_row(
     make_recipe: Callable[..., Recipe], ready: Callable[..., Ready], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One document per step: the documents of the next steps are taken too."""
-    plain = objective.Objective.forward
-
-    def mean(self: Any, ids: Any, positions: Any, rows: Any, targets: Any) -> Any:
-        return plain(self, ids, positions, rows, targets) / len(targets) * 20
-
-    monkeypatch.setattr(objective.Objective, "forward", mean)
+    mean_of_means(monkeypatch)
     assert probed(ready(make_recipe("gpt_neox", kind="plain", training={"batch_size": 1}))).loss_apart > 0.1
 
 
