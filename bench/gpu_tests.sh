@@ -20,5 +20,5 @@ import importlib.metadata as metadata, platform
 print("python", platform.python_version(), platform.machine())
 print(", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "triton", "transformers", "peft", "bitsandbytes", "accelerate")))
 PY
-  "$python" -m pytest -q -s -p no:cacheprovider --durations=10 tests/engine/test_cuda.py "$@"
+  "$python" -m pytest -s -p no:cacheprovider --durations=10 tests/engine/test_cuda.py "$@"
 } 2>&1 | tee "$log"
