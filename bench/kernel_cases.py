@@ -268,6 +268,23 @@ def decodings(make: Maker, rows: int, width: int) -> list[Case]:
     return cases
 
 
+def gathers(make: Maker) -> list[Case]:
+    """Keys read where they stand among queries and values, as branches of a tree of prefixes read them."""
+    cases = []
+    for name, heads, size in (("5.8B", 16, 256), ("Llama-3-8B", 8, 128)):
+        rows = torch.randint(make.tokens, (make.tokens,), generator=make.generator, device=make.device)
+
+        def call(
+            kernels: ModuleType, joined: Tensor, heads: int = heads, size: int = size, rows: Tensor = rows
+        ) -> tuple[Tensor, ...]:
+            return (kernels.take(joined.view(len(joined), heads, 3, size)[:, :, 1], rows),)
+
+        shape = f"{make.tokens} of {heads} heads of {size} ({name})"
+        joined = make.rows(make.tokens, heads * 3 * size)
+        cases.append(Case("take", shape, (joined,), call, 2 * make.tokens * heads * size * 2))
+    return cases
+
+
 def far(make: Maker) -> list[Case]:
     """Rows past 2^31 elements, where 32-bit offsets would wrap."""
     width = 16384

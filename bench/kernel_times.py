@@ -29,6 +29,7 @@ from kernel_cases import (
     dropouts,
     error,
     far,
+    gathers,
     losses,
     norms,
     rotations,
@@ -73,6 +74,7 @@ def host_microseconds(make: Maker) -> dict[str, float]:
     cases: list[Case] = [
         norms(small, 1024)[0],
         rotations(small)[0],
+        gathers(small)[0],
         activations(small, 1024)[0],
         decodings(small, 8, 1024)[0],
     ]
@@ -100,6 +102,7 @@ def main() -> int:
         "norms of 4,096": lambda: norms(make, 4096),
         "norms of 5,120": lambda: norms(make, 5120),
         "rotations": lambda: rotations(make),
+        "gathers": lambda: gathers(make),
         "GELU": lambda: activations(make, 16384),
         "SwiGLU": lambda: activations(make, 14336),
         "loss, 30,080": lambda: losses(make, min(tokens, 4096), 30080),

@@ -28,7 +28,7 @@ QUESTIONS = (
 def preparation(tmp_path: Path) -> Preparation:
     lines = [
         json.dumps({"instruction": f"{question} {n % 20}번", "output": f"{n % 30}번째 답이에요. <br>"})
-        for n in range(200)
+        for n in range(60)
         for question in QUESTIONS
     ]
     path = tmp_path / "talk.jsonl"
@@ -90,7 +90,7 @@ def test_a_broken_row_stops_the_run_when_asked_to(preparation: Preparation, tmp_
     strict = preparation.model_copy(update={"on_error": "stop"})
     with pytest.raises(KoalpacaError) as caught:
         prepare(strict, tmp_path / "out")
-    assert (caught.value.problems[0].code, caught.value.problems[0].where) == ("row-json", "talk.jsonl:1001")
+    assert (caught.value.problems[0].code, caught.value.problems[0].where) == ("row-json", "talk.jsonl:301")
     with pytest.raises(KoalpacaError):
         cluster.share(strict, None, tmp_path / "work", 0, 1)
     assert not (tmp_path / "out").exists()
