@@ -1,4 +1,4 @@
-"""`koalpaca generate` and `koalpaca merge`."""
+"""`koalpaca generate`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from koalpaca_tune.errors import KoalpacaError
 
 if TYPE_CHECKING:
     from koalpaca_tune.inference.decoding import Written
+    from koalpaca_tune.inference.language_model import TorchLanguageModel
 
 
 @click.command()
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 @click.option("--system", help="시스템 문장 (system text).")
 @click.option("--template", help="템플릿; 어댑터가 있으면 그 어댑터의 것 (only without --adapter).")
 @click.option("--4bit/--full", "four_bit", default=None, help="4비트로 읽을지; 어댑터가 있으면 그 어댑터대로.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="어댑터의 기록이 고정한 베이스의 파이썬 코드를 돌림 (run the base's own code, as the record pins it).",
+)
+@click.option("--timing", is_flag=True, help="첫 토큰까지, 초당 토큰, 최대 메모리 (speed and memory).")
 def generate(
     base: str,
     questions: tuple[str, ...],
@@ -39,6 +46,8 @@ def generate(
     system: str | None,
     template: str | None,
     four_bit: bool | None,
+    trust_remote_code: bool,
+    timing: bool,
 ) -> None:
     """질문에 답함: 어댑터를 주면 기반 모델과 나란히 (answers; base and adapter side by side).
 
@@ -57,12 +66,14 @@ def generate(
 
     with console.status("모델을 읽는 중 (loading)"):
         from koalpaca_tune.cli import quiet
+
+        quiet.libraries()
         from koalpaca_tune.inference import answer
         from koalpaca_tune.inference.decoding import Sampling
         from koalpaca_tune.runs import adapters
 
-        quiet.libraries()
-        lm = adapters.open_model(adapters.choose(base, adapter, template, four_bit))
+        choices = adapters.choose(base, adapter, template, four_bit, trust_remote_code=trust_remote_code)
+        lm = adapters.open_model(choices)
     sampling = None
     if temperature is not None:
         sampling = Sampling(temperature, 0.9 if top_p is None else top_p, 42 if seed is None else seed)
@@ -76,6 +87,8 @@ def generate(
             both = answer.side_by_side(lm, [conversation], max_new_tokens, sampling=sampling)[0]
             _answer("기반", both.base)
             _answer("튜닝", both.tuned)
+        if timing:
+            _timing(lm)
         console.print()
 
 
@@ -89,6 +102,23 @@ def _answer(label: str, written: Written) -> None:
         console.print(Text("      (끝맺지 못함: 길이 한도에 닿음 / did not stop by itself)", style="dim"))
 
 
+def _timing(lm: TorchLanguageModel) -> None:
+    """Of the last answer: the tuned one where there are two."""
+    from rich.text import Text
+
+    from koalpaca_tune.cli.show import console
+
+    pace = lm.pace
+    if pace is None:
+        parts = ["자체 생성기로 쓸 수 없는 모델이라 transformers로 씀 (written by transformers)"]
+    else:
+        parts = [f"첫 토큰 (first token) {pace.first:.3f} s"]
+        if pace.rate is not None:
+            parts.append(f"{pace.rate:.1f} tokens/s")
+    parts.append(f"최대 메모리 (peak) {lm.peak_memory / 2**30:.2f} GiB")
+    console.print(Text("      " + " · ".join(parts), style="dim"))
+
+
 def _lines(file: Path | None) -> list[str]:
     if file is None:
         return []
@@ -98,32 +128,3 @@ def _lines(file: Path | None) -> list[str]:
         raise KoalpacaError(
             "question-file", f"it is not UTF-8 (byte {error.start}).", where=str(file), fix="Save it as UTF-8."
         ) from error
-
-
-@click.command()
-@click.argument("base")
-@click.argument("adapter", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="합친 모델의 폴더 (merged model).")
-@click.option(
-    "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True
-)
-def merge(base: str, adapter: Path, out: Path, dtype: str) -> None:
-    """어댑터를 모델에 합치고, 합치기 전과의 로짓 차이를 보임 (merge, and print the logit error).
-
-    \b
-    예 (example):
-      koalpaca merge EleutherAI/polyglot-ko-12.8b runs/polyglot-ko-12.8b/adapter --out merged
-    """
-    from koalpaca_tune.cli.show import console, done
-
-    with console.status("합치는 중 (merging)"):
-        from koalpaca_tune.cli import quiet
-        from koalpaca_tune.inference.merge import merge as run
-        from koalpaca_tune.runs import adapters
-
-        quiet.libraries()
-        choices = adapters.choose(base, adapter, None, None)
-        report = run(choices.base, adapter, out, dtype=dtype)
-    for line in report.lines():
-        done(line)
-    done(f"합친 모델 (merged model): {out}")

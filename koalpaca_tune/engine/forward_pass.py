@@ -77,15 +77,21 @@ class ForwardPass:
             decoded: whether 4-bit weights stay decoded.
             names: of the kernels (auto, triton, torch).
         """
-        builder = _Frozen(model, architecture, dtype=dtype, names=names, adapter=adapter)
+        self._take(Frozen(model, architecture, dtype=dtype, names=names, adapter=adapter), decoded=decoded)
+
+    def _take(self, builder: Frozen, *, decoded: bool, weights: Weights | None = None) -> None:
+        """The parts of a model; `weights`: room for decoded ones that there is already."""
         self._builder = builder
         self._blocks = builder.blocks(decoded=decoded)
-        self._weights = Weights(self._blocks[0], shared=any(group.buffer is None for group in self._groups()))
+        shared = any(group.buffer is None for group in self._groups())
+        if weights is None or (shared and not _fits(weights, self._blocks[0])):
+            weights = Weights(self._blocks[0], shared=shared)
+        self._weights = weights
         self._norm = builder.norm()
         self._embedding: Tensor = builder.causal.get_input_embeddings().weight.detach()
         self._head: Tensor = builder.causal.get_output_embeddings().weight.detach()
         self._tables = builder.tables(1)
-        self.backend = trees.choose(builder.device, dtype, builder.head_dim)
+        self.backend = trees.choose(builder.device, builder.dtype, builder.head_dim)
         self.vocabulary = len(self._head)
 
     def _groups(self) -> list[Group]:
@@ -151,11 +157,20 @@ class ForwardPass:
             return Saved(q, k, v, out, documents, ())
 
         none = Documents((), positions, 0)
-        return Pass(kernels, Backend(forward, _no_backward), none, positions, *self._tables, None, keep_wide=False)
+        return Pass(kernels, Backend(forward, no_backward), none, positions, *self._tables, None, keep_wide=False)
 
 
-def _no_backward(saved: Saved, grad: Tensor) -> Gradients:
+def no_backward(saved: Saved, grad: Tensor) -> Gradients:
+    """In the place of attention's backward pass, which is never asked for."""
     raise AssertionError("a forward pass alone has no backward pass")
+
+
+def _fits(weights: Weights, block: Block) -> bool:
+    """Whether buffers that were made for other adapters do for these."""
+    buffers, groups = weights.buffers, block.groups
+    return len(buffers) == len(groups) and all(
+        group.rank in (0, buffer.b.shape[1]) for group, buffer in zip(groups, buffers, strict=True)
+    )
 
 
 def _refresh(block: Block) -> None:
@@ -216,7 +231,7 @@ def _attended(block: NeoxBlock | LlamaBlock, joined: Tensor, step: Pass, wanted:
     return step.attention.forward(q, k, v, step.documents).out.flatten(1)
 
 
-class _Frozen(Builder):
+class Frozen(Builder):
     """Parts without gradients; weights that are not in 4 bits are read where they are."""
 
     def __init__(
@@ -229,6 +244,7 @@ class _Frozen(Builder):
             self.kernels = lean
 
     def blocks(self, *, decoded: bool) -> list[Block]:
+        """All of them; with `decoded` 4-bit weights stay decoded."""
         make = self._neox if self.config.model_type == "gpt_neox" else self._llama
         blocks: list[Block] = [make(layer) for layer in self.body.layers]
         for group in (group for block in blocks for group in block.groups):

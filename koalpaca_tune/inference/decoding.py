@@ -106,10 +106,16 @@ class StopTexts(transformers.StoppingCriteria):  # type: ignore[misc]  # transfo
         rows = input_ids[:, max(self._width, input_ids.shape[1] - self._window) :].tolist()
         self._done = self._done or [False] * len(rows)
         for n, ids in enumerate(rows):
-            if not self._done[n] and first_of(self._vocabulary.decode(ids), self._until) is not None:
-                whole = input_ids[n, self._width :].tolist()
-                self._done[n] = first_of(self._vocabulary.decode(whole), self._until) is not None
+            if not self._done[n] and self._found(ids):
+                self._done[n] = self._found(input_ids[n, self._width :].tolist())
         return torch.tensor(self._done, device=input_ids.device)
+
+    def seen(self, ids: Sequence[int]) -> bool:
+        """Whether an answer holds one of the texts, its last token being new."""
+        return self._found(ids[-self._window :]) and self._found(ids)
+
+    def _found(self, ids: Sequence[int]) -> bool:
+        return first_of(self._vocabulary.decode(ids), self._until) is not None
 
 
 class Stream(BaseStreamer):  # type: ignore[misc]  # transformers has no types

@@ -17,6 +17,9 @@ from torch import Tensor
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.inference import decoding, scoring
 from koalpaca_tune.inference.decoding import Sampling, Written
+from koalpaca_tune.inference.generation import writer as writing
+from koalpaca_tune.inference.generation.state import MOST_STOPS
+from koalpaca_tune.inference.generation.writer import Pace, Writer
 from koalpaca_tune.inference.reference import Reference, batches, inferring
 from koalpaca_tune.inference.scoring import Scorer
 from koalpaca_tune.models import forward
@@ -45,8 +48,9 @@ class TorchLanguageModel:
         loaded: where the base came from and how it was loaded.
         encoder: template and tokenizer.
         batch_tokens: most tokens of a batch, padding included.
-        engine: auto scores by our own blocks where they can compute the model; plain by transformers' modules.
+        engine: auto scores and writes by our own blocks where they can compute the model; plain by transformers.
         peak_memory: bytes held at most while scoring and writing so far: by tensors on a card, else by the process.
+        pace: of the last answers; None where transformers wrote them.
     """
 
     def __init__(
@@ -65,7 +69,9 @@ class TorchLanguageModel:
         self.batch_tokens = batch_tokens or (16384 if loaded.device.type == "cuda" else 2048)
         self.engine = engine
         self.peak_memory = 0
+        self.pace: Pace | None = None
         self._made: tuple[tuple[int, bool, bool], Scorer | Reference] | None = None
+        self._writer: tuple[Any, Writer] | None = None
         self._stops = encoder.vocabulary.stop_ids(encoder.template)
 
     def score(self, requests: Sequence[Rendered]) -> list[Score]:
@@ -109,7 +115,7 @@ class TorchLanguageModel:
             max_new_tokens: longest answer, in tokens, the stop token included.
             until: an answer ends before the first of these texts.
             sampling: None for the likeliest token each time.
-            show: gets each answer's text as it is written. With it, or with sampling, prompts go one by one.
+            show: gets each answer's text as it is written; prompts go one by one then.
 
         Raises:
             KoalpacaError: a prompt that leaves no room for the answer in the base's context (context-too-long).
@@ -119,17 +125,51 @@ class TorchLanguageModel:
         encoded = list(self.encoder.encode(prompts))
         for one in encoded:
             self._check_length(one, len(one.ids) + max_new_tokens, f" with {max_new_tokens} new tokens")
-        answers = [Written("", False, 0)] * len(encoded)
+        if not encoded:
+            return []
+        writer = self._writer_now()
+        if writer is not None:
+            with torch.inference_mode(), self._measuring():
+                ids = writer.write(
+                    encoded, max_new_tokens, self._cache_tokens(), until=until, sampling=sampling, show=show
+                )
+            self.pace = writer.pace
+        else:
+            with self._measuring():
+                ids = self._by_transformers(encoded, max_new_tokens, until, sampling, show)
+            self.pace = None
+        return [decoding.written(self.encoder.vocabulary, self._stops, one, until) for one in ids]
+
+    def _writer_now(self) -> Writer | None:
+        """Our own decoder where it can compute the model as it is now, else None."""
+        if self.engine == "plain" or len(self._stops) > MOST_STOPS:
+            return None
+        if writing.obstacle_of(self.model, self.loaded) is not None:
+            return None
+        if self._writer is None or self._writer[0] is not self.model:
+            vocabulary = self.encoder.vocabulary
+            self._writer = (self.model, Writer(self.model, self.loaded, vocabulary, self._stops))
+        return self._writer[1]
+
+    def _by_transformers(
+        self,
+        encoded: Sequence[Encoded],
+        max_new_tokens: int,
+        until: Sequence[str],
+        sampling: Sampling | None,
+        show: Callable[[str], None] | None,
+    ) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in encoded]
         rooms = [len(one.ids) + max_new_tokens for one in encoded]
         alone = sampling is not None or show is not None
         groups = ([n] for n in range(len(rooms))) if alone else batches(rooms, self._cache_tokens())
         settings = decoding.settings(self.encoder.vocabulary, self._stops, max_new_tokens, sampling)
-        with inferring(self.model, self.loaded), self._measuring(), self._only(settings):
+        with inferring(self.model, self.loaded), self._only(settings):
             for part in groups:
                 produced = self._generate([encoded[n] for n in part], settings, until, sampling, show)
                 for n, ids in zip(part, produced, strict=True):
-                    answers[n] = decoding.written(self.encoder.vocabulary, self._stops, ids, until)
-        return answers
+                    found[n] = ids
+        return found
 
     def logits(self, texts: Sequence[Rendered]) -> list[Tensor]:
         """Logits after every token of each text: float32 [tokens, vocabulary], on the CPU."""

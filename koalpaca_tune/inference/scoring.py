@@ -62,7 +62,7 @@ class Scorer:
         """Reads the model; nothing of it may be replaced afterwards, though weights may change in place."""
         self._device: torch.device = next(causal(model).parameters()).device
         self._pass = ForwardPass(
-            model, architecture, dtype=dtype, adapter=adapter, decoded=_stays_decoded(model, self._device)
+            model, architecture, dtype=dtype, adapter=adapter, decoded=stays_decoded(model, self._device)
         )
         self._rows = max(1, HEAD_BYTES.get(self._device.type, HEAD_BYTES["cpu"]) // (4 * self._pass.vocabulary))
         self.budget = Budget(0, 0)
@@ -170,6 +170,8 @@ def obstacle_of(model: Any, loaded: Loaded) -> str | None:
     why = obstacle(causal(model).config, loaded.compute_dtype)
     if why:
         return why
+    if loaded.proof.linears_8bit:
+        return "8-bit products are bitsandbytes' own"
     inside = set(getattr(causal(model), loaded.architecture.body).layers.modules())
     for module in model.modules():
         if isinstance(module, peft.utils.ModulesToSaveWrapper):
@@ -190,7 +192,7 @@ def adapter_on(model: Any) -> bool:
     )
 
 
-def _stays_decoded(model: Any, device: torch.device) -> bool:
+def stays_decoded(model: Any, device: torch.device) -> bool:
     """On the CPU decoding takes long, and memory is there; on a card it takes 2 % of a lot."""
     if device.type == "cuda":
         return False

@@ -172,7 +172,8 @@ def test_a_batch_is_over_when_all_have_met_a_stop_text(
         return original(*args, **kwargs)
 
     monkeypatch.setattr(model, "forward", counted)
-    answers = lm.write(prompts(lm), 24, until=until)
+    plain = TorchLanguageModel(lm.model, lm.loaded, lm.encoder, engine="plain")
+    answers = plain.write(prompts(lm), 24, until=until)
     assert len(steps) < 12
     assert all(answer.stopped and answer.text == "" for answer in answers)
 
@@ -206,12 +207,14 @@ def test_the_cache_is_on_even_when_training_recomputes(
         widths.append(kwargs["input_ids"].shape[1])  # type: ignore[attr-defined]
         return original(*args, **kwargs)
 
-    plain = tuned.write(prompts(tuned)[:2], 6)
+    plain = TorchLanguageModel(tuned.model, tuned.loaded, tuned.encoder, engine="plain")
+    before = plain.write(prompts(tuned)[:2], 6)
     monkeypatch.setattr(model, "forward", counted)
     tuned.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     tuned.model.train()
     try:
-        assert tuned.write(prompts(tuned)[:2], 6) == plain
+        assert plain.write(prompts(tuned)[:2], 6) == before
+        assert tuned.write(prompts(tuned)[:2], 6) == before
     finally:
         tuned.model.gradient_checkpointing_disable()
         tuned.model.eval()
@@ -222,6 +225,7 @@ def test_the_cache_is_on_even_when_training_recomputes(
 def test_the_base_own_generation_settings_do_not_join_in(
     lm: TorchLanguageModel, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    lm = TorchLanguageModel(lm.model, lm.loaded, lm.encoder, engine="plain")
     before = lm.write(prompts(lm), 12)
     own = lm.model.generation_config
     theirs = type(own)(repetition_penalty=5.0, temperature=0.1, top_p=0.3, do_sample=True, max_length=20)
