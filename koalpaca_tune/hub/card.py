@@ -1,4 +1,4 @@
-"""The model card: what the adapter is, what it was made of, whether it got better, how to load it."""
+"""The model card: what was published, what it was made of, whether it got better, what it took, how to load it."""
 
 from __future__ import annotations
 
@@ -8,238 +8,225 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from koalpaca_tune import html, jsonl
+from koalpaca_tune.comparison import words
 from koalpaca_tune.data import licences
+from koalpaca_tune.data.terms import Said as Conflict
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.hub import facts
-from koalpaca_tune.hub.facts import Files
-from koalpaca_tune.hub.public import base_name, check_repo, is_hub_name, markdown
+from koalpaca_tune.hub import base_terms, cost, facts, index, pictures, scope, subject, training
+from koalpaca_tune.hub.cost import Rates
+from koalpaca_tune.hub.loading import QUESTION, SLOT, loading, prompt_of
+from koalpaca_tune.hub.pictures import Picture
+from koalpaca_tune.hub.public import base_name, check_repo, is_hub_name, markdown, scrub
+from koalpaca_tune.hub.subject import Form, Subject
 from koalpaca_tune.models.architectures import ARCHITECTURES
-from koalpaca_tune.records import Conversation, Turn
-from koalpaca_tune.templates.registry import TEMPLATES
-from koalpaca_tune.templates.template import Markers
+
+__all__ = ["NAME", "QUESTION", "Said", "head", "loading", "text", "write"]
 
 NAME = "README.md"
 PAGE = "model_card.md.j2"
-QUESTION = "대한민국의 수도는 어디인가요?"
-SLOT = "{question}"
+
+_TITLES: Mapping[Form, tuple[str, str]] = {
+    "adapter": ("어댑터", "adapter"),
+    "merged": ("모델", "model"),
+    "full": ("모델", "model"),
+}
+
+
+class Said(NamedTuple):
+    """What only the publisher says.
+
+    Attributes:
+        repo: user/name on the Hub, if it is known already.
+        license: licence of what is published, as the Hub spells it; None: the card says that it is not known.
+        data_licenses: licences of the training data; empty: as the run recorded them.
+        rates: price of the machine and carbon of its electricity.
+        base_license: licence of the base; None: as it is known.
+    """
+
+    repo: str | None
+    license: str | None
+    data_licenses: Sequence[str]
+    rates: Rates = Rates()
+    base_license: str | None = None
 
 
 def write(
-    adapter: Path,
+    folder: Path,
     comparison: Path | None,
     *,
     repo: str | None,
     license: str | None,
     data_licenses: Sequence[str],
+    base_license: str | None = None,
+    rates: Rates | None = None,
+    adapter: Path | None = None,
 ) -> Path:
-    """Writes README.md into an adapter's folder.
+    """Writes README.md and its plots into the folder of an adapter or a model.
 
     Args:
-        adapter: the adapter folder of a run.
-        comparison: folder of `koalpaca compare` for this adapter and its base; None: the card says that
-            nothing was evaluated.
-        repo: user/name on the Hub, if it is known already.
-        license: licence of the adapter, as the Hub spells it; None: the card says that it is not known.
-        data_licenses: licences of the training data; empty: as the run recorded them.
+        folder: the adapter of a run, a merged model, or the model of a run without an adapter.
+        comparison: folder of `koalpaca compare` for it and its base; None: the card says that nothing was
+            evaluated.
+        repo, license, data_licenses, base_license, rates: as `Said`.
+        adapter: of a merged model, the adapter that was merged.
 
     Returns:
         The file written.
 
     Raises:
-        KoalpacaError: not a whole adapter of ours (adapter-missing, card-record), a comparison of something
-            else (card-comparison, card-other-adapter), no repository name (hub-repo).
+        KoalpacaError: not whole, or not ours (adapter-missing, card-record, card-adapter, hub-kind), a comparison
+            or an adapter of something else (card-comparison, card-other-adapter), no repository name (hub-repo),
+            or a rate of what was not recorded (card-cost).
     """
     if repo is not None:
         check_repo(repo)
-    files = facts.read(adapter)
-    found = None if comparison is None else facts.comparison(comparison, adapter, files.record)
-    path = adapter / NAME
-    jsonl.replace(path, [text(files, found, repo=repo, license=license, data_licenses=data_licenses)])
+    about = subject.read(folder, adapter)
+    found = None if comparison is None else subject.comparison(comparison, about)
+    said = Said(repo, license, data_licenses, rates or Rates(), base_license)
+    # the text first: a card that cannot be written leaves the plots of the older one
+    text(about, found, said, [])
+    drawn = pictures.write(folder, about.run, found)
+    path = folder / NAME
+    jsonl.replace(path, [text(about, found, said, drawn)])
     return path
 
 
-def text(
-    files: Files,
-    comparison: Mapping[str, Any] | None,
-    *,
-    repo: str | None,
-    license: str | None,
-    data_licenses: Sequence[str],
-) -> str:
-    """The whole card. Arguments as for `write`, the files read already.
+def text(about: Subject, comparison: Mapping[str, Any] | None, said: Said, drawn: Sequence[Picture]) -> str:
+    """The whole card.
+
+    Args:
+        about: what it is about, read already.
+        comparison: comparison.json, read and checked, or None.
+        said: what the publisher says.
+        drawn: the plots that lie beside it.
 
     Raises:
         KoalpacaError: a part of the record is not what a run writes there (card-record).
     """
     try:
-        return _text(files, comparison, repo=repo, license=license, data_licenses=data_licenses)
+        return _text(about, comparison, said, drawn)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # a record from elsewhere may hold anything at any depth
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise KoalpacaError(
             "card-record",
-            f"a part of it is not what a run writes there ({said}).",
+            f"a part of it is not what a run writes there ({what}).",
             where=facts.RECORD,
             fix="Restore the file from the run's folder.",
         ) from error
 
 
-def _text(
-    files: Files,
-    comparison: Mapping[str, Any] | None,
-    *,
-    repo: str | None,
-    license: str | None,
-    data_licenses: Sequence[str],
-) -> str:
-    record = files.record
+def _text(about: Subject, comparison: Mapping[str, Any] | None, said: Said, drawn: Sequence[Picture]) -> str:
+    record = about.record
     base = record["base"]["path"]
     architecture = ARCHITECTURES.get(record["base"]["model_type"])
-    prompt = _prompt(record)
+    prompt = prompt_of(record)
+    found = facts.sources(record) or []
+    ground = base_terms.of(base, said.base_license)
     return html.render(
         PAGE,
-        head=head(record, license=license),
+        head=head(about, said, comparison),
         md=markdown,
-        name=repo or record["name"],
+        form=about.form,
+        title=_TITLES[about.form],
+        name=said.repo or record["name"],
         base=base_name(base),
         base_word=shlex.quote(base_name(base)),
         on_hub=is_hub_name(base),
-        base_facts=facts.base(record),
-        license=license or facts.UNKNOWN,
-        data_facts=facts.data(record, data_licenses),
-        data_licenses=_in_english(data_licenses or facts.licences_of(facts.sources(record))),
-        sources=[facts.source(entry) for entry in facts.sources(record) or []],
-        conflicts=licences.conflicts(license, facts.sources(record) or []),
+        base_facts=[*facts.base(record), facts.licence("라이선스 (licence)", "Licence", ground.licence)],
+        base_obligations=ground.obligations,
+        license=said.license or facts.UNKNOWN,
+        license_en=said.license or facts.NOT_KNOWN,
+        data_facts=facts.data(record, said.data_licenses),
+        sources=[facts.source(entry) for entry in found],
+        conflicts=conflicts(record, said.license, said.base_license, about.form),
         template=record["template"]["name"],
         prompt=None if prompt is None else prompt.text.replace(SLOT, QUESTION),
-        settings=facts.settings(files),
-        outcome=facts.outcome(record),
+        settings=[*training.settings(record, about.config), *training.merging(about.merge)],
+        recipe=_recipe(record),
+        outcome=training.outcome(record),
+        costs=cost.facts(record, said.rates),
+        pictures={Path(picture.path).stem: picture for picture in drawn},
         comparison=comparison,
+        scope=scope.said(comparison) if comparison else [],
+        another_model=training.another_model(about.merge),
+        no_interval=words.NO_INTERVAL,
         results=[facts.result(row) for row in comparison["rows"]] if comparison else [],
-        code=loading(record, repo),
-        repo=repo,
+        code=loading(record, said.repo, about.form),
+        repo=said.repo,
         merged_only=bool(architecture and architecture.merged_only),
-        quantised=bool(record["proof"]["linears_4bit"]),
+        quantised=bool(record["proof"]["linears_4bit"] or record["proof"].get("linears_8bit")),
     )
 
 
-def _in_english(names: Sequence[str]) -> str:
-    return ", ".join("not known" if name == facts.UNKNOWN else name for name in names) or "not known"
+def conflicts(
+    record: Mapping[str, Any], license: str | None, base_license: str | None, form: Form = "adapter"
+) -> list[Conflict]:
+    """Where a declared licence does not fit those of the base and of the data."""
+    base = record["base"]["path"]
+    ground = base_terms.entry(base_name(base), base_terms.of(base, base_license))
+    found = licences.conflicts(license, [ground, *(facts.sources(record) or [])])
+    if form == "adapter":
+        return found
+    return [
+        Conflict(ko=one.ko.replace("어댑터의", "모델의"), en=one.en.replace("The adapter", "The model"))
+        for one in found
+    ]
 
 
-def head(record: Mapping[str, Any], *, license: str | None) -> str:
+def _recipe(record: Mapping[str, Any]) -> str:
+    """The recipe as YAML, without places; a fence cannot be closed from inside."""
+    import yaml
+
+    written: str = yaml.safe_dump(scrub(record["recipe"]), allow_unicode=True, sort_keys=False)
+    return written.strip().replace("```", "` ` `")
+
+
+def head(about: Subject, said: Said, comparison: Mapping[str, Any] | None) -> str:
     """The YAML that the Hub reads, without its fences. What is not known is left out."""
     from huggingface_hub import ModelCardData
 
+    record = about.record
     base = record["base"]["path"]
     known = is_hub_name(base)
+    adapted = about.form == "adapter"
+    method = "full" if about.config is None else "qlora" if record["proof"]["linears_4bit"] else "lora"
     card = ModelCardData(
         language="ko",
-        license=None if license is None else " ".join(license.split()),
-        library_name="peft",
+        license=None if said.license is None else " ".join(said.license.lower().split()),
+        library_name="peft" if adapted else "transformers",
         pipeline_tag="text-generation",
         base_model=base if known else None,
-        base_model_relation="adapter" if known else None,
-        tags=["koalpaca-tune", "korean", "qlora" if record["proof"]["linears_4bit"] else "lora"],
+        base_model_relation=("adapter" if adapted else "finetune") if known else None,
+        tags=["koalpaca-tune", "korean", method],
+        datasets=_datasets(record),
+        model_name=said.repo or record["name"] if comparison else None,
+        eval_results=index.results(comparison) if comparison else None,
+        co2_eq_emissions=_emissions(record, said.rates),
     )
     written: str = card.to_yaml()
     return written.strip()
 
 
-class Prompt(NamedTuple):
-    """A template's prompt for one question.
-
-    Attributes:
-        text: with SLOT where the question goes.
-        adds_special: whether the tokenizer may add its own BOS (the template writes none).
-        stops: special tokens that end an answer, besides EOS.
-    """
-
-    text: str
-    adds_special: bool
-    stops: tuple[str, ...]
+def _datasets(record: Mapping[str, Any]) -> list[str] | None:
+    """Names of the sources that lie on the Hub."""
+    prefix = "https://huggingface.co/datasets/"
+    urls = [str(entry.get("url") or "") for entry in facts.sources(record) or []]
+    names = [url.removeprefix("hf:").removeprefix(prefix) for url in urls if url.startswith(("hf:", prefix))]
+    return list(dict.fromkeys(name for name in names if name.count("/") == 1)) or None
 
 
-def _prompt(record: Mapping[str, Any]) -> Prompt | None:
-    """None for the tokenizer's own template, which only the tokenizer knows."""
-    template = TEMPLATES.get(record["template"]["name"])
-    if template is None:
+def _emissions(record: Mapping[str, Any], rates: Rates) -> dict[str, Any] | None:
+    grams = cost.emissions(record, rates)
+    if grams is None:
         return None
-    # the only template that writes BOS by the tokenizer's name is llama2's, and Llama-2's BOS is <s>
-    rendered = template.render(Conversation((Turn("user", SLOT),)), Markers("<s>", "</s>"))
-    return Prompt(rendered.text, rendered.pieces[0].kind != "special", template.stops)
-
-
-def loading(record: Mapping[str, Any], repo: str | None) -> str:
-    """Python that loads the adapter as it was trained and answers one question."""
-    base, proof = record["base"], record["proof"]
-    name = base_name(base["path"])
-    revision = f", revision={base['revision']!r}" if base.get("revision") and is_hub_name(base["path"]) else ""
-    four_bit = bool(proof["linears_4bit"])
-    lines = [
-        "import torch",
-        "from peft import PeftModel",
-        f"from transformers import AutoModelForCausalLM, AutoTokenizer{', BitsAndBytesConfig' if four_bit else ''}",
-        "",
-        f"base = {name!r}",
-        f"adapter = {repo or './adapter'!r}",
-        f"tokenizer = AutoTokenizer.from_pretrained(base{revision})",
-    ]
-    if four_bit:
-        lines += [
-            "quantization = BitsAndBytesConfig(",
-            "    load_in_4bit=True,",
-            f"    bnb_4bit_quant_type={proof['quant_type']!r},",
-            f"    bnb_4bit_use_double_quant={proof['double_quant']!r},",
-            f"    bnb_4bit_compute_dtype=torch.{_dtype(proof['compute_dtype'])},",
-            ")",
-        ]
-    lines += [
-        "model = AutoModelForCausalLM.from_pretrained(",
-        f"    base{revision},",
-        *(["    quantization_config=quantization,"] if four_bit else []),
-        f"    dtype=torch.{_resident(proof)},",
-        '    device_map="auto",',
-        "    use_safetensors=True,",
-        ")",
-        "model = PeftModel.from_pretrained(model, adapter).eval()",
-        "",
-        f"question = {QUESTION!r}",
-        *_asking(record),
-        "with torch.inference_mode():",
-        "    output = model.generate(**inputs, max_new_tokens=256, do_sample=False, eos_token_id=stops)",
-        'print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True).strip())',
-    ]
-    return "\n".join(lines)
-
-
-def _asking(record: Mapping[str, Any]) -> list[str]:
-    """Lines of code from `question` to `inputs` and `stops`."""
-    prompt = _prompt(record)
-    if prompt is None:
-        return [
-            'messages = [{"role": "user", "content": question}]',
-            "prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)",
-            "inputs = tokenizer(",
-            '    prompt, add_special_tokens=False, return_token_type_ids=False, return_tensors="pt"',
-            ").to(model.device)",
-            'ends = [t for t in ("<|eot_id|>", "<|im_end|>", "[|endofturn|]") if t in tokenizer.get_vocab()]',
-            "stops = [tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(ends)]",
-        ]
-    stops = "".join(f", tokenizer.convert_tokens_to_ids({token!r})" for token in prompt.stops)
-    special = "" if prompt.adds_special else ", add_special_tokens=False"
-    return [
-        f"prompt = {prompt.text!r}.replace({SLOT!r}, question)",
-        f'inputs = tokenizer(prompt{special}, return_token_type_ids=False, return_tensors="pt").to(model.device)',
-        f"stops = [tokenizer.eos_token_id{stops}]",
-    ]
-
-
-def _resident(proof: Mapping[str, Any]) -> str:
-    """Type of what is not quantised: the one that most of it had."""
-    dtypes = {name: count for name, count in proof["dtypes"].items() if name in ("bfloat16", "float16", "float32")}
-    return max(dtypes, key=lambda name: dtypes[name], default="bfloat16")
-
-
-def _dtype(name: str) -> str:
-    return name if name in ("bfloat16", "float16", "float32") else "bfloat16"
+    used = cost.energy(record)
+    assert used is not None
+    source = "the card's own counter" if used.how == cost.COUNTED else "power limit times time"
+    device = (record.get("machine") or {}).get("device")
+    return {
+        "emissions": round(grams, 1),
+        "source": f"koalpaca-tune: {source}, {rates.grams_per_kwh:g} g/kWh",
+        "training_type": "fine-tuning",
+        **({"hardware_used": " ".join(str(device).split())} if device else {}),
+    }

@@ -13,6 +13,7 @@ from koalpaca_tune.comparison.compare import Row
 from koalpaca_tune.comparison.stats import Paired
 from koalpaca_tune.comparison.verdict import Said
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.hub import scope
 from koalpaca_tune.hub.public import base_name, file_name
 from koalpaca_tune.models import adapter_files
 
@@ -20,8 +21,12 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 RECORD = "record.json"
 UNKNOWN = "알 수 없음"
-TRANSLATED = {"machine": "기계 번역", "people": "사람이 번역", "mixed": "일부 번역"}
-PRECISIONS = {"nf4": "NF4", "fp4": "FP4"}
+NOT_KNOWN = "not known"
+TRANSLATED = {
+    "machine": ("기계 번역", "by machine"),
+    "people": ("사람이 번역", "by people"),
+    "mixed": ("일부 번역", "in part"),
+}
 
 
 class Files(NamedTuple):
@@ -37,10 +42,12 @@ class Files(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """One line of a table of the card."""
+    """One line of a table of the card, in Korean and in English (empty: the same in both)."""
 
     name: str
     value: str
+    name_en: str = ""
+    value_en: str = ""
 
 
 def read(adapter: Path) -> Files:
@@ -59,6 +66,17 @@ def read(adapter: Path) -> Files:
                 fix="Give the 'adapter' folder of a run (runs/NAME/adapter).",
             )
     record, config = jsonl.read_json(adapter / RECORD), jsonl.read_json(adapter / CONFIG)
+    check_record(record, str(adapter / RECORD))
+    adapter_files.check(config, str(adapter / CONFIG))
+    return Files(record, config)
+
+
+def check_record(record: Mapping[str, Any], where: str) -> None:
+    """The record holds the parts that a card is made of.
+
+    Raises:
+        KoalpacaError: one is missing (card-record).
+    """
     needed = {"name": str, "recipe": dict, "base": dict, "proof": dict, "template": dict, "data": dict}
     wrong = [name for name, kind in needed.items() if not isinstance(record.get(name), kind)]
     wrong += [
@@ -70,46 +88,66 @@ def read(adapter: Path) -> Files:
         raise KoalpacaError(
             "card-record",
             f"'{wrong[0]}' is missing, so the card could not say it.",
-            where=str(adapter / RECORD),
+            where=where,
             fix="Train again with this version, or restore the file from the run's folder.",
         )
-    adapter_files.check(config, str(adapter / CONFIG))
-    return Files(record, config)
 
 
-def comparison(folder: Path, adapter: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads a comparison and makes sure that it is the one of this adapter with its base.
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Reads comparison.json and makes sure that it holds what a card says of it.
 
     Raises:
-        KoalpacaError: not a comparison (card-comparison), or one of something else (card-other-adapter).
+        KoalpacaError: not a comparison (card-comparison).
     """
     path = folder if folder.is_file() else folder / "comparison.json"
     found = jsonl.read_json(path)
     try:
-        before, after = found["before"]["identity"], found["after"]["identity"]
+        for side in ("before", "after"):
+            found[side]["identity"].get("adapter")
         for row in found["rows"]:
             result(row)
         Said(**found["verdict"])
-        _ = found["suite"]["title"], found["suite"]["version"]
-    except (KeyError, TypeError, ValueError) as error:
+        _ = found["suite"]["title"], found["suite"]["version"], scope.said(found)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise KoalpacaError(
             "card-comparison",
             f"it is not a comparison of ours ({error!r}).",
             where=str(path),
             fix="Give the --out folder of `koalpaca compare`.",
         ) from error
-    with (adapter / WEIGHTS).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    mine = after.get("adapter") and weights.startswith(str(after["adapter"]))
+    return found
+
+
+def comparison(folder: Path, tuned: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a comparison and makes sure that it is the one of this adapter, or whole model, with its base.
+
+    Raises:
+        KoalpacaError: not a comparison (card-comparison), or one of something else (card-other-adapter).
+    """
+    found = read_comparison(folder)
+    before, after = found["before"]["identity"], found["after"]["identity"]
+    mine = after.get("adapter") and weights_digest(tuned).startswith(str(after["adapter"]))
     same_base = before.get("base_fingerprint") == after.get("base_fingerprint") == record["base"]["fingerprint"]
     if not mine or not same_base or before.get("adapter"):
         raise KoalpacaError(
             "card-other-adapter",
-            "it does not compare this adapter with its base.",
-            where=str(path),
-            fix="Run `koalpaca eval BASE --adapter DIR` and `koalpaca compare` for this adapter.",
+            f"it does not compare this {'adapter' if (tuned / CONFIG).is_file() else 'model'} with its base.",
+            where=str(folder),
+            fix="Run `koalpaca eval BASE --adapter DIR` and `koalpaca compare` for it.",
         )
     return found
+
+
+def weights_digest(folder: Path) -> str:
+    """What an evaluation knows tuned weights by: the digest of the file, or that of all shards' digests."""
+    digests = [digest(path) for path in sorted(folder.glob("*.safetensors"))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def result(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,33 +159,82 @@ def base(record: Mapping[str, Any]) -> list[Fact]:
     """Name, revision and fingerprint of the base."""
     here = record["base"]
     return [
-        Fact("이름 (base)", base_name(here["path"])),
-        Fact("판 (revision)", here.get("revision") or UNKNOWN),
-        Fact("지문 (fingerprint)", here["fingerprint"]),
-        Fact("구조 (model type)", here["model_type"]),
+        Fact("이름 (base)", base_name(here["path"]), "Name"),
+        Fact("판 (revision)", here.get("revision") or UNKNOWN, "Revision", here.get("revision") or NOT_KNOWN),
+        Fact("지문 (fingerprint)", here["fingerprint"], "Fingerprint"),
+        Fact("구조 (model type)", here["model_type"], "Model type"),
+        *_code(record),
+    ]
+
+
+def licence(name: str, name_en: str, found: str) -> Fact:
+    """A licence, or that it is not known."""
+    known = found != "unknown"
+    return Fact(name, found if known else UNKNOWN, name_en, found if known else NOT_KNOWN)
+
+
+def has_code(record: Mapping[str, Any]) -> bool:
+    """Whether the base was computed by Python code of its own."""
+    return record["recipe"].get("base", {}).get("trust_remote_code") is True
+
+
+def _code(record: Mapping[str, Any]) -> list[Fact]:
+    if not has_code(record):
+        return []
+    asked = record["recipe"]["base"]
+    pin = f"sha256 {asked['code_sha256']}" if asked.get("code_sha256") else f"revision {asked.get('revision')}"
+    return [
+        Fact(
+            "⚠ 기반 모델의 코드 (code)",
+            f"기반 모델이 가져온 파이썬 코드로 학습했습니다 ({pin})",
+            "⚠ Code of the base",
+            f"trained with Python code that the base brings ({pin})",
+        )
     ]
 
 
 def data(record: Mapping[str, Any], licenses: Sequence[str]) -> list[Fact]:
     """Files by name, what became of their examples, licences."""
     facts = []
-    for part, title in (("train", "학습"), ("valid", "검증")):
+    for part, title, title_en in (("train", "학습", "Training"), ("valid", "검증", "Validation")):
         one = record["data"].get(part)
         if one is None:
-            facts.append(Fact(f"{title} 데이터 ({part})", "없음"))
+            facts.append(Fact(f"{title} 데이터 ({part})", "없음", f"{title_en} data", "none"))
             continue
         counts = one["counts"]
         facts += [
-            Fact(f"{title} 데이터 ({part})", f"{file_name(one['path'])} (sha256 {one['sha256'][:16]})"),
+            Fact(
+                f"{title} 데이터 ({part})",
+                f"{file_name(one['path'])} (sha256 {one['sha256'][:16]})",
+                f"{title_en} data",
+            ),
             Fact(
                 f"{title} 예제",
                 f"{counts['kept']:,}개 (읽은 것 {counts['examples']:,}, 너무 길어 뺀 것 "
                 f"{counts['too_long_dropped']:,}, 자른 것 {counts['too_long_cut']:,}, "
                 f"배울 것이 없어 뺀 것 {counts['nothing_to_learn']:,})",
+                f"{title_en} examples",
+                f"{counts['kept']:,} (of {counts['examples']:,} read; left out as too long "
+                f"{counts['too_long_dropped']:,}, cut {counts['too_long_cut']:,}, nothing to learn "
+                f"{counts['nothing_to_learn']:,})",
             ),
-            Fact(f"{title} 토큰", f"{counts['tokens']:,}개, 그중 답변 {counts['learned_tokens']:,}개"),
+            Fact(
+                f"{title} 토큰",
+                f"{counts['tokens']:,}개, 그중 답변 {counts['learned_tokens']:,}개",
+                f"{title_en} tokens",
+                f"{counts['tokens']:,}, of which answers {counts['learned_tokens']:,}",
+            ),
         ]
-    return [*facts, Fact("데이터 라이선스", ", ".join(licenses or licences_of(sources(record))) or UNKNOWN)]
+    named = licenses or licences_of(sources(record))
+    return [
+        *facts,
+        Fact("데이터 라이선스", ", ".join(named) or UNKNOWN, "Data licences", in_english(named)),
+    ]
+
+
+def in_english(names: Sequence[str]) -> str:
+    """Licences for English readers."""
+    return ", ".join(NOT_KNOWN if name == UNKNOWN else name for name in names) or NOT_KNOWN
 
 
 def sources(record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -178,74 +265,17 @@ def source(entry: Mapping[str, Any]) -> dict[str, Any]:
         "url": url if url.startswith(("https://", "http://", "hf:")) else None,
         "licence": _licence(entry),
         "revision": entry.get("revision") or ("고정되지 않음 (not pinned)" if url else "-"),
+        "licence_en": in_english([_licence(entry)]),
         "records": UNKNOWN if records is None else f"{records:,}",
+        "records_en": NOT_KNOWN if records is None else f"{records:,}",
         "flags": ", ".join(flags) or "-",
         "obligations": [said["ko"] for said in entry.get("obligations", [])],
+        "obligations_en": [said["en"] for said in entry.get("obligations", [])],
         "made_with": ", ".join(entry.get("made_with") or []),
-        "translated": TRANSLATED.get(str(entry.get("translated"))),
+        "translated": TRANSLATED.get(str(entry.get("translated")), (None, None))[0],
+        "translated_en": TRANSLATED.get(str(entry.get("translated")), (None, None))[1],
     }
 
 
 def _licence(entry: Mapping[str, Any]) -> str:
     return UNKNOWN if entry["licence"] == "unknown" else str(entry["licence"])
-
-
-def quantization(proof: Mapping[str, Any]) -> str:
-    """How the base was really loaded, as the modules themselves said."""
-    if not proof["linears_4bit"]:
-        return f"양자화하지 않음 ({', '.join(proof['dtypes'])})"
-    kind = PRECISIONS.get(proof["quant_type"], str(proof["quant_type"]))
-    double = "이중 양자화" if proof["double_quant"] else "이중 양자화 없음"
-    return f"4비트 {kind}, {double}, 연산 {proof['compute_dtype']}; 4비트 모듈 {proof['linears_4bit']:,}개"
-
-
-def settings(files: Files) -> list[Fact]:
-    """LoRA as the adapter's own config has it, quantisation as proved, training as the recipe says."""
-    record, config = files
-    recipe, training = record["recipe"], record["recipe"]["training"]
-    trainable = record.get("trainable") or {}
-    modules = ", ".join(f"{name} {count:,}" for name, count in trainable.items())
-    length = f"{training['epochs']:g} 에폭" if training["epochs"] is not None else f"{training['max_steps']:,} 단계"
-    return [
-        Fact("LoRA", f"r {config['r']}, alpha {config['lora_alpha']}, dropout {config['lora_dropout']:g}"),
-        Fact("LoRA 대상", ", ".join(sorted(config["target_modules"]))),
-        Fact("학습한 파라미터", f"{sum(trainable.values()):,}개 ({modules})" if trainable else UNKNOWN),
-        Fact("양자화 (로드한 뒤 확인)", quantization(record["proof"])),
-        Fact("길이", length),
-        Fact("배치", f"한 단계에 {training['batch_size']}행 (GPU마다)"),
-        Fact(
-            "학습률", f"{training['learning_rate']:g}, {training['schedule']}, 예열 {training['warmup_steps']} 단계"
-        ),
-        Fact(
-            "최적화",
-            f"{training['optimizer']}, weight decay {training['weight_decay']:g}, "
-            f"기울기 한도 {training['max_grad_norm']:g}",
-        ),
-        Fact("가장 긴 예제", f"{recipe['data']['max_length']:,} 토큰, 묶기 {_yes(recipe['data']['packing'])}"),
-        Fact("난수 씨앗", str(recipe["seed"])),
-    ]
-
-
-def outcome(record: Mapping[str, Any]) -> list[Fact]:
-    """What the training loop measured, and on what."""
-    found = record.get("result") or {}
-    machine = record.get("machine") or {}
-
-    def shown(key: str, form: str, unit: str = "") -> str:
-        value = found.get(key)
-        return UNKNOWN if value is None else form.format(value) + unit
-
-    return [
-        Fact("단계", shown("steps", "{:,}")),
-        Fact("학습 손실 (끝 10%)", shown("loss", "{:.4f}")),
-        Fact("검증 손실", shown("valid_loss", "{:.4f}")),
-        Fact("시간", shown("seconds", "{:,.0f}", "초")),
-        Fact("속도", shown("tokens_per_second", "{:,.0f}", " 토큰/초")),
-        Fact("최대 GPU 메모리", shown("peak_memory_gib", "{:.2f}", " GiB")),
-        Fact("장치", str(machine.get("device") or UNKNOWN)),
-        Fact("버전", ", ".join(f"{k} {v}" for k, v in (record.get("versions") or {}).items()) or UNKNOWN),
-    ]
-
-
-def _yes(value: bool) -> str:
-    return "함" if value else "안 함"

@@ -1,30 +1,33 @@
-"""Sending an adapter to the Hub: first what would go, exactly; then one commit, with a token, on request.
+"""Sending to the Hub: first what would go, exactly; then one commit, with a token, on request; then a look at it.
 
-Only four files ever go. The two JSON files go as scrubbed copies: what the run's record knows of this
-machine's folders stays here.
+Run again after a failure, it goes on where it was: what lies there already, byte for byte, is not sent twice, and
+when everything does, no commit is made.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import struct
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.hub import facts
-from koalpaca_tune.hub.card import NAME as CARD
-from koalpaca_tune.hub.public import check_repo, is_hub_name, scrub
-from koalpaca_tune.models import sources
+from koalpaca_tune.hub import bundle, verify
+from koalpaca_tune.hub.bundle import Kind, Piece
+from koalpaca_tune.hub.public import check_repo
+from koalpaca_tune.hub.remote import Remote, quiet
+from koalpaca_tune.hub.state import State
 
-FILES = (CARD, facts.CONFIG, facts.WEIGHTS, facts.RECORD)
-"""All that may be sent."""
+MAIN = "main"
+_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WEIGHTS = re.compile(r"[^/]+\.(safetensors|bin|pt|pth|h5|msgpack|gguf)|[^/]+\.(safetensors|bin)\.index\.json")
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-_SECRET = re.compile(rb"hf_[A-Za-z0-9]{20,}")
+MESSAGES: dict[Kind, str] = {
+    "adapter": "어댑터와 모델 카드 (adapter and model card, by koalpaca-tune)",
+    "model": "합친 모델과 모델 카드 (merged model and model card, by koalpaca-tune)",
+    "dataset": "데이터와 데이터 카드 (data and its card, by koalpaca-tune)",
+    "report": "평가 보고서 (evaluation report, by koalpaca-tune)",
+}
 
 
 @dataclass(frozen=True)
@@ -32,43 +35,87 @@ class Plan:
     """What would be sent.
 
     Attributes:
-        adapter: the adapter's folder.
+        folder: what it is taken from.
+        kind: adapter, model, dataset or report.
         repo: user/name.
         private: whether the repository is, or is made, private.
-        files: (name, bytes as sent), in the order of FILES.
+        pieces: the files as they go.
+        stays: names of files that lie in the folder and do not go.
+        branch: the branch that gets the commit.
+        tag: a name for the commit, or None.
+        replace: whether weights in the repository that are none of these may be deleted.
     """
 
-    adapter: Path
+    folder: Path
+    kind: Kind
     repo: str
     private: bool
-    files: tuple[tuple[str, int], ...]
+    pieces: tuple[Piece, ...]
+    stays: tuple[str, ...]
+    branch: str = MAIN
+    tag: str | None = None
+    replace: bool = False
+
+    @property
+    def files(self) -> tuple[tuple[str, int], ...]:
+        """(name, bytes as sent)."""
+        return tuple((piece.name, piece.size) for piece in self.pieces)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(piece.size for piece in self.pieces)
 
 
-def plan(adapter: Path, repo: str, private: bool) -> Plan:
-    """Checks an adapter and lists what would be sent. Neither network nor token is needed.
+@dataclass(frozen=True)
+class Sent:
+    """What became of it.
+
+    Attributes:
+        commit: the commit that holds every file of the plan.
+        sent: names of files that were missing there; empty: nothing was to do.
+        deleted: names of weights that were taken away.
+        loaded: names of files that were downloaded again and opened.
+        compared: names of files that were compared by the Hub's own digest.
+    """
+
+    commit: str
+    sent: tuple[str, ...]
+    deleted: tuple[str, ...]
+    loaded: tuple[str, ...]
+    compared: tuple[str, ...]
+
+
+def plan(
+    folder: Path,
+    repo: str,
+    private: bool,
+    *,
+    branch: str | None = None,
+    tag: str | None = None,
+    replace: bool = False,
+) -> Plan:
+    """Checks a folder and lists what would be sent. Neither network nor token is needed.
+
+    Args:
+        folder: an adapter, a merged model, prepared data, or a comparison.
+        repo: user/name.
+        private: whether the repository is to be private.
+        branch: where the commit goes; None: main.
+        tag: a name for the commit.
+        replace: take away weights that lie in the repository and are none of these.
 
     Raises:
-        KoalpacaError: no repository name (hub-repo), not a whole adapter (adapter-missing, card-record,
-            hub-adapter-damaged), no card (hub-card-missing), a base that nobody can load (hub-local-base), a
-            file that would not be sent (hub-pickle, hub-extra-file), a token in a text (hub-secret).
+        KoalpacaError: no name of a repository (hub-repo), branch or tag (hub-ref), or what `bundle.collect` raises.
     """
     check_repo(repo)
-    files = facts.read(adapter)
-    _check_base(files.record["base"]["path"], adapter)
-    _check_folder(adapter)
-    _check_weights(adapter / facts.WEIGHTS)
-    texts = _texts(adapter, files)
-    for name, content in texts.items():
-        if _SECRET.search(content):
+    for what, name in (("branch", branch), ("tag", tag)):
+        if name is not None and not _REF.fullmatch(name):
             raise KoalpacaError(
-                "hub-secret",
-                "it holds something that looks like a Hugging Face token.",
-                where=str(adapter / name),
-                fix="Take it out, and revoke the token if it is real.",
+                "hub-ref", f"'{name}' is no name of a {what}.", fix="Letters, digits, '.', '_', '-': v1.0."
             )
-    sizes = {name: len(content) for name, content in texts.items()}
-    sizes[facts.WEIGHTS] = (adapter / facts.WEIGHTS).stat().st_size
-    return Plan(adapter, repo, private, tuple((name, sizes[name]) for name in FILES))
+    found = bundle.collect(folder)
+    return Plan(folder, found.kind, repo, private, found.pieces, found.stays, branch or MAIN, tag, replace)
 
 
 def token() -> str:
@@ -90,48 +137,102 @@ def token() -> str:
     return found
 
 
-def send(plan: Plan, token: str, *, endpoint: str | None = None) -> str:
-    """Makes the repository where it is missing and sends the plan's files in one commit.
+def send(
+    plan: Plan, token: str, *, endpoint: str | None = None, say: Callable[[str], None] = lambda what: None
+) -> Sent:
+    """Makes the repository where it is missing, sends what is not there yet in one commit, and looks at it.
 
     Args:
         plan: of `plan`; its checks are made again.
         token: one that may write.
         endpoint: another Hub than the configured one.
-
-    Returns:
-        Address of the commit.
+        say: told each stage.
 
     Raises:
         KoalpacaError: an existing repository is public where private was asked, or the other way round
-            (hub-visibility), network or Hub refused (hub-send), or what `plan` raises.
+            (hub-visibility), weights lie there that would be loaded instead (hub-stale), the tag names another
+            commit (hub-tag), somebody else made a commit meanwhile (hub-moved), network or Hub refused
+            (hub-send), what was sent cannot be read back (hub-read) or is something else (hub-differs), or what
+            `plan` raises.
     """
-    import huggingface_hub
-    from huggingface_hub import CommitOperationAdd, errors
-
     _check_same(plan)
-    files = _texts(plan.adapter, facts.read(plan.adapter))
-    api = huggingface_hub.HfApi(endpoint=endpoint, token=token)
-    try:
-        with tempfile.TemporaryDirectory() as aside:
-            for name, content in files.items():
-                (Path(aside) / name).write_bytes(content)
-            paths = {name: Path(aside) / name if name in files else plan.adapter / name for name in FILES}
-            api.create_repo(plan.repo, private=plan.private, exist_ok=True)
-            _check_visibility(plan, bool(api.model_info(plan.repo).private))
-            # upload_folder may cut an upload into several commits; a card without its weights must never be seen
-            commit = api.create_commit(
-                plan.repo,
-                [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in paths.items()],
-                commit_message="어댑터와 모델 카드 (adapter and model card, by koalpaca-tune)",
-            )
-    except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:
+    remote = Remote(plan.repo, "dataset" if plan.kind == "dataset" else "model", plan.branch, token, endpoint)
+    with remote.telling("Check the network, the name, and that the token may write. No commit was made."):
+        _open(remote, plan)
+        before = remote.state()
+        stale = _stale(before, plan)
+    with quiet(plan.size), remote.telling("Run the command again: what is uploaded already is not sent twice."):
+        missing = before.missing(plan.pieces)
+        _check_tag(remote, plan, before, bool(missing or stale))
+        after = before
+        if missing or stale:
+            say(f"보내는 중 (sending): {len(missing)}/{len(plan.pieces)}, {sum(p.size for p in missing):,} bytes")
+            after = remote.bring(before, missing, stale, MESSAGES[plan.kind], say)
+    say("올린 것을 다시 읽어 확인하는 중 (reading it back)")
+    made = "The commit is made. Run the command again to look at it: nothing is sent twice."
+    with quiet(plan.size), remote.reading(fix=made):
+        checked = verify.check(remote, after.head, plan)
+    if plan.tag is not None:
+        with remote.telling("The commit is made, without the tag. Run the command again."):
+            remote.tag(plan.tag, after.head)
+    return Sent(after.head, tuple(p.name for p in missing), tuple(stale), checked.loaded, checked.compared)
+
+
+def _open(remote: Remote, plan: Plan) -> None:
+    """The repository and its branch exist and are as visible as was asked.
+
+    Raises:
+        KoalpacaError: it is visible otherwise (hub-visibility).
+    """
+    if plan.kind != "report":
+        remote.make(plan.private)
+    private = remote.private()
+    if private != plan.private and plan.kind != "report":
+        words = {True: "private", False: "public"}
         raise KoalpacaError(
-            "hub-send",
-            f"it could not be sent: {_one_line(error, token)}.",
+            "hub-visibility",
+            f"the repository exists and is {words[private]}; {words[plan.private]} was asked.",
             where=plan.repo,
-            fix="Check the network, the name, and that the token may write. No commit was made.",
-        ) from None
-    return str(commit.commit_url)
+            fix=f"Change it on the Hub, or push with --{words[private]}.",
+        )
+    branches, _ = remote.names()
+    if plan.branch not in branches:
+        remote.fork()
+
+
+def _stale(state: State, plan: Plan) -> list[str]:
+    """Weights in the repository that are none of the plan's: a loader may take them in their place.
+
+    Raises:
+        KoalpacaError: there are some, and they may not be deleted (hub-stale).
+    """
+    if plan.kind not in ("adapter", "model"):
+        return []
+    mine = {piece.name for piece in plan.pieces}
+    found = sorted(name for name in state.files if _WEIGHTS.fullmatch(name) and name not in mine)
+    if found and not plan.replace:
+        raise KoalpacaError(
+            "hub-stale",
+            f"'{found[0]}'{f' and {len(found) - 1} more' if found[1:] else ''} in the repository would remain, and "
+            "might be loaded in place of what is sent.",
+            where=plan.repo,
+            fix="Push to another repository or --revision, or add --replace to delete them in the same commit.",
+        )
+    return found
+
+
+def _check_tag(remote: Remote, plan: Plan, state: State, changes: bool) -> None:
+    if plan.tag is None:
+        return
+    _, tags = remote.names()
+    there = tags.get(plan.tag)
+    if there is not None and (changes or there != state.head):
+        raise KoalpacaError(
+            "hub-tag",
+            f"the tag '{plan.tag}' exists and names another commit ({there[:12]}).",
+            where=plan.repo,
+            fix="Choose another --tag. A tag that people use is not moved.",
+        )
 
 
 def _check_same(before: Plan) -> None:
@@ -140,101 +241,13 @@ def _check_same(before: Plan) -> None:
     Raises:
         KoalpacaError: a file changed meanwhile (hub-changed), or what `plan` raises.
     """
-    if plan(before.adapter, before.repo, before.private) != before:
+    again = plan(
+        before.folder, before.repo, before.private, branch=before.branch, tag=before.tag, replace=before.replace
+    )
+    if again != before:
         raise KoalpacaError(
             "hub-changed",
             "its files changed after they were shown.",
-            where=str(before.adapter),
+            where=str(before.folder),
             fix="Run the command again.",
         )
-
-
-def _texts(adapter: Path, files: facts.Files) -> dict[str, bytes]:
-    """The text files as they are sent."""
-
-    def pretty(value: Any) -> bytes:
-        return (json.dumps(scrub(value), ensure_ascii=False, indent=2) + "\n").encode()
-
-    return {
-        CARD: (adapter / CARD).read_bytes(),
-        facts.CONFIG: pretty(files.config),
-        facts.RECORD: pretty(files.record),
-    }
-
-
-def _check_base(base: str, adapter: Path) -> None:
-    if is_hub_name(base):
-        return
-    kind = "the base in this package" if base == sources.EMBEDDED else "a folder of this machine"
-    raise KoalpacaError(
-        "hub-local-base",
-        f"its base '{base}' is {kind}: nobody could load the adapter from the Hub.",
-        where=str(adapter),
-        fix="Train on a base of the Hub, or merge (koalpaca merge) and publish the merged model.",
-    )
-
-
-def _check_folder(adapter: Path) -> None:
-    names = sorted(entry.name for entry in adapter.iterdir())
-    pickles = [name for name in names if Path(name).suffix in PICKLES]
-    if pickles:
-        raise KoalpacaError(
-            "hub-pickle",
-            f"'{pickles[0]}' is a pickle, which can run code when it is loaded.",
-            where=str(adapter),
-            fix="Delete it; the weights are in adapter_model.safetensors.",
-        )
-    extra = [name for name in names if name not in FILES]
-    if extra:
-        raise KoalpacaError(
-            "hub-extra-file",
-            f"'{extra[0]}' is not one of the files that are sent ({', '.join(FILES)}).",
-            where=str(adapter),
-            fix="Move it out of the folder.",
-        )
-    if CARD not in names:
-        raise KoalpacaError(
-            "hub-card-missing",
-            f"there is no model card ({CARD}).",
-            where=str(adapter),
-            fix=f"Run `koalpaca hub card {adapter}` first.",
-        )
-
-
-def _check_weights(path: Path) -> None:
-    """The file is whole and holds adapter matrices (a 443-byte adapter file holds none: alpaca-lora#446)."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, size)))
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        ends = [int(entry["data_offsets"][1]) for entry in tensors.values()]
-        whole = size == 8 + length + max(ends, default=0)
-        matrices = any(".lora_B." in name for name in tensors)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        whole = matrices = False
-    if not (whole and matrices):
-        raise KoalpacaError(
-            "hub-adapter-damaged",
-            f"the file ({size:,} bytes) is {'cut off or broken' if not whole else 'without LoRA matrices'}.",
-            where=str(path),
-            fix="Take the adapter folder of a finished run.",
-        )
-
-
-def _check_visibility(plan: Plan, private: bool) -> None:
-    if private != plan.private:
-        words = {True: "private", False: "public"}
-        raise KoalpacaError(
-            "hub-visibility",
-            f"the repository exists and is {words[private]}; {words[plan.private]} was asked.",
-            where=plan.repo,
-            fix=f"Change it on the Hub, or push with --{words[private]}.",
-        )
-
-
-def _one_line(error: Exception, token: str) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = (lines[0] if lines else type(error).__name__).replace(token, "***")
-    return _SECRET.sub(b"***", text.encode()).decode()[:300].rstrip(".")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import Hub, served
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.config.recipe import Recipe
@@ -15,13 +17,55 @@ from koalpaca_tune.config.recipe import Recipe
 HOME = "/home/kim-cheolsu/비밀"
 
 
-def weights(names: tuple[str, ...] = ("base.q.lora_A.weight", "base.q.lora_B.weight")) -> bytes:
-    """A safetensors file with one number in each tensor."""
-    header = {
-        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * n, 4 * n + 4]} for n, name in enumerate(names)
-    }
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    return struct.pack("<Q", len(text)) + text + b"\x00\x00\x80\x3f" * len(names)
+NAME = "base_model.model.gpt_neox.layers.0.attention.query_key_value.lora_{}.weight"
+
+
+def weights(shapes: dict[str, tuple[int, int]] | None = None, value: bytes = b"\x00\x00\x80\x3f") -> bytes:
+    """A safetensors file of float32 matrices that hold one number; by default LoRA's two, of rank 8."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    count = 0
+    for name, shape in (shapes or {NAME.format("A"): (8, 3), NAME.format("B"): (9, 8)}).items():
+        size = shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [4 * count, 4 * (count + size)]}
+        count += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + value * count
+
+
+@pytest.fixture(name="weights")
+def make_weights() -> Callable[..., bytes]:
+    return weights
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A Hub on this machine, and a client that may reach it: the suite as a whole is offline."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub-cache")))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with served() as server:
+        yield server
+    huggingface_hub.utils.close_session()
+
+
+@pytest.fixture
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own back-off is a second or more a try; here the server is at hand."""
+    import huggingface_hub.file_download as download
+    import huggingface_hub.utils._http as client
+
+    class Clock:
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            pass
+
+    monkeypatch.setattr(client, "time", Clock)
+    monkeypatch.setattr(download, "time", Clock)
+    monkeypatch.setattr("koalpaca_tune.hub.remote.WAIT", 0.01)
 
 
 @pytest.fixture

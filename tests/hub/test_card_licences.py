@@ -28,7 +28,7 @@ def test_the_licences_of_the_data_come_from_the_run(adapter: Path, record: dict[
     recorded(adapter, record, "kobest", "nsmc")
     text = written(adapter)
     assert "| 데이터 라이선스 | CC-BY-SA-4.0, CC0-1.0 |" in text
-    assert "data licences: CC-BY-SA-4.0, CC0-1.0" in text
+    assert "| Data licences | CC-BY-SA-4.0, CC0-1.0 |" in text
     assert "KoBEST v1.0" in text
     assert "1,234" in text
     assert "고정되지 않음 (not pinned)" in text
@@ -55,7 +55,7 @@ def test_a_file_of_ones_own_is_unknown_and_its_place_stays_here(adapter: Path, r
     recorded(adapter, record, "mine")
     text = written(adapter)
     assert "⚠ 확인되지 않음" in text
-    assert "data licences: not known" in text
+    assert "| Data licences | not known |" in text
     assert "kim-cheolsu" not in text
 
 
