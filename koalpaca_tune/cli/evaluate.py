@@ -30,6 +30,11 @@ import click
 )
 @click.option("--template", help="템플릿; 어댑터가 있으면 그 어댑터의 것 (only without --adapter).")
 @click.option("--4bit/--full", "four_bit", default=None, help="4비트로 읽을지; 어댑터가 있으면 그 어댑터대로.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="어댑터의 기록이 고정한 베이스의 파이썬 코드를 돌림 (run the base's own code, as the record pins it).",
+)
 @click.option("--plan", is_flag=True, help="돌리지 않고 할 일과 찾을 수 있는 변화를 보임 (show, do not run).")
 @click.option("--gate", is_flag=True, help="비교까지 하고, 나빠졌으면 3으로 끝남 (compare; exit 3 when worse).")
 @click.option("--list", "listed", is_flag=True, help="묶음과 과제를 모두 보임 (suites and tasks).")
@@ -50,6 +55,7 @@ def evaluate(
     judge_repeats: int | None,
     template: str | None,
     four_bit: bool | None,
+    trust_remote_code: bool,
     plan: bool,
     gate: bool,
     listed: bool,
@@ -92,7 +98,7 @@ def evaluate(
         if out is not None:
             runs.check_out(out)
         prepared = runs.prepare(
-            adapters.choose(base, adapter, template, four_bit),
+            adapters.choose(base, adapter, template, four_bit, trust_remote_code=trust_remote_code, whole=True),
             Asked(suite, tasks, profile, shots, limit),
             heldout=heldout,
             data_root=data_root,

@@ -9,9 +9,14 @@ import click
 
 from koalpaca_tune import __version__
 from koalpaca_tune.cli import data, evaluate, hub, plan, recipe, train, use
+from koalpaca_tune.cli.chat import chat
 from koalpaca_tune.cli.diagnose import diagnose
 from koalpaca_tune.cli.doctor import doctor
+from koalpaca_tune.cli.export import export
+from koalpaca_tune.cli.merge import merge
+from koalpaca_tune.cli.serve import serve
 from koalpaca_tune.cli.sweep import sweep
+from koalpaca_tune.cli.web import web
 from koalpaca_tune.errors import KoalpacaError, shown
 
 ERRORS_PAGE = "docs/ko/errors.md"
@@ -79,7 +84,11 @@ cli.add_command(evaluate.evaluate)
 cli.add_command(evaluate.compare)
 cli.add_command(sweep)
 cli.add_command(use.generate)
-cli.add_command(use.merge)
+cli.add_command(chat)
+cli.add_command(serve)
+cli.add_command(web)
+cli.add_command(merge)
+cli.add_command(export)
 cli.add_command(hub.hub)
 cli.add_command(recipe.recipe)
 cli.add_command(doctor)

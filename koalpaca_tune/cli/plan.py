@@ -25,6 +25,8 @@ MEMORY = {
     "logits": "로짓 (a chunk of logits)",
     "rounding": "할당 단위, 작업 공간 (rounding, workspaces)",
 }
+WHOLE = "float32 사본, 기울기, 옵티마이저 (float32 copies, gradients, optimizer)"
+"""In place of the adapter's line, where every weight is trained."""
 SECONDS = {
     "matmuls": "베이스의 행렬곱 (matmuls of the base)",
     "recompute": "다시 하는 행렬곱 (recompute)",
@@ -138,7 +140,8 @@ def _work(planned: Planned) -> None:
     from koalpaca_tune.cli.show import table
 
     work, found = planned.plan.work, planned.lengths
-    bits = "4-bit" if work.four_bit else f"{8 * work.weight_bytes}-bit"
+    bits = "4-bit" if work.four_bit else "8-bit" if work.eight_bit else f"{8 * work.weight_bytes}-bit"
+    trained = "모든 가중치 (all weights)" if work.full else f"r {work.lora_r}: {', '.join(work.targets)}"
     lengths = (
         f"{found.step_tokens:,} tokens, longest {work.longest:,}, mean {found.document_tokens:,.0f}, "
         f"{found.learned_share:.0%} learned"
@@ -146,7 +149,7 @@ def _work(planned: Planned) -> None:
     rows: list[tuple[str, object]] = [
         ("모델 (base)", f"{planned.base.name}, {bits}"),
         ("파라미터 (parameters)", work.shape.parameters),
-        ("학습 파라미터 (trainable)", f"{work.adapter_parameters:,} (r {work.lora_r}: {', '.join(work.targets)})"),
+        ("학습 파라미터 (trainable)", f"{work.adapter_parameters:,} ({trained})"),
         ("한 단계 (one step)", lengths),
     ]
     if not planned.data:
@@ -181,7 +184,8 @@ def _memory(plan: Plan) -> None:
     from koalpaca_tune.cli.show import table
     from koalpaca_tune.planner.memory import host_bytes
 
-    rows = [(MEMORY[part], _size(size)) for part, size in plan.memory.items() if size >= plan.peak / 1000]
+    names = MEMORY | ({"adapter": WHOLE} if plan.work.full else {})
+    rows = [(names[part], _size(size)) for part, size in plan.memory.items() if size >= plan.peak / 1000]
     rows.append(("모두 (peak)", _size(plan.peak)))
     host = host_bytes(plan.work, plan.choice)
     if host:

@@ -39,8 +39,7 @@ def sweep(
     쉼표는 값들, ..은 범위, 하나면 모두에 (commas: values; ..: a range; one value: for all).
     예 (example):
       koalpaca sweep demo lora.r=4,16,64 training.learning_rate=1e-4..2e-3 training.epochs=1 --out sweeps/demo
-      koalpaca sweep demo quantization.bnb_4bit_quant_type=nf4,fp4 \\
-        quantization.bnb_4bit_use_double_quant=true,false --out sweeps/quant
+      koalpaca sweep demo quantization=nf4,nf4+double,fp4,int8,bf16,full --judge 6 --out sweeps/quant
     """
     from koalpaca_tune.cli.show import console, done
     from koalpaca_tune.config import space as spaces

@@ -11,6 +11,7 @@ from koalpaca_tune.errors import KoalpacaError
 
 if TYPE_CHECKING:
     from koalpaca_tune.config.recipe import Recipe
+    from koalpaca_tune.models.proof import Proof
     from koalpaca_tune.runs.finding import Finding
     from koalpaca_tune.runs.train import Examples, Ready
 
@@ -76,10 +77,12 @@ def _prepare(
 
     with console.status("라이브러리와 데이터를 읽는 중 (loading)"):
         from koalpaca_tune.cli import quiet
+
+        # before bitsandbytes is read, which complains as it is
+        quiet.libraries()
         from koalpaca_tune.runs import preflight
         from koalpaca_tune.runs import train as runs
 
-        quiet.libraries()
         found += preflight.of_recipe(recipe)
         folder = runs.run_folder(recipe) if dry_run else runs.check_folder(recipe, resume, allow)
         examples = runs.read_examples(recipe)
@@ -169,10 +172,7 @@ def _model(ready: Ready) -> None:
         [
             ("base", f"{ready.recipe.base.path} ({ready.loaded.fingerprint})"),
             ("장치 (device)", ready.accelerator.device),
-            ("4-bit 모듈 (modules)", proof.linears_4bit),
-            ("4-bit 아닌 linear (not 4-bit)", proof.linears_other),
-            ("quant type", proof.quant_type),
-            ("double quantisation", proof.double_quant),
+            *_quantised(proof),
             ("compute dtype", proof.compute_dtype or str(ready.loaded.compute_dtype).removeprefix("torch.")),
             ("나머지 (other parameters)", proof.dtypes),
             (
@@ -191,6 +191,21 @@ def _model(ready: Ready) -> None:
     )
 
 
+def _quantised(proof: Proof) -> list[tuple[str, object]]:
+    if proof.bits == 8:
+        return [
+            ("8-bit 모듈 (modules)", proof.linears_8bit),
+            ("8-bit 아닌 linear (not 8-bit)", proof.linears_other),
+            ("LLM.int8 threshold", proof.threshold),
+        ]
+    return [
+        ("4-bit 모듈 (modules)", proof.linears_4bit),
+        ("4-bit 아닌 linear (not 4-bit)", proof.linears_other),
+        ("quant type", proof.quant_type),
+        ("double quantisation", proof.double_quant),
+    ]
+
+
 def _result(entry: dict[str, Any], folder: str) -> None:
     from koalpaca_tune.cli.show import done, table
 
@@ -203,6 +218,8 @@ def _result(entry: dict[str, Any], folder: str) -> None:
         ("걸린 시간 s (seconds)", result["seconds"]),
     ]
     table("결과 (result)", rows)
-    done(f"어댑터 (adapter): {folder}/adapter")
+    base = entry["base"]["path"]
+    made, word = ("model", "모델") if entry["recipe"]["lora"] is None else ("adapter", "어댑터")
+    done(f"{word} ({made}): {folder}/{made}")
     done(f"손실 곡선 (loss curve): {folder}/report/loss.svg")
-    done(f"다음 (next): koalpaca eval {entry['base']['path']} --adapter {folder}/adapter --out {folder}/judged")
+    done(f"다음 (next): koalpaca eval {base} --adapter {folder}/{made} --out {folder}/judged")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koalpaca_tune.config.document import Document, Path, dot
+from koalpaca_tune.config.elsewhere import ELSEWHERE
 from koalpaca_tune.errors import KoalpacaError, Problem, did_you_mean
 
 
@@ -178,10 +179,12 @@ def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
 
 
 def gone(model: type[BaseModel], path: Path) -> str:
-    """What to write in place of a key that there once was; empty for any other."""
+    """What to write in place of a key that there once was, or that other trainers have; empty for any other."""
     here = _annotation_at(model, path[:-1])
     known = isinstance(here, type) and issubclass(here, Strict)
-    return here.gone.get(str(path[-1]), "") if known else ""
+    found = here.gone.get(str(path[-1]), "") if known else ""
+    # only a recipe has what other trainers have other names for
+    return found or (ELSEWHERE.get(str(path[-1]), "") if "training" in model.model_fields else "")
 
 
 def _allowed_at(model: type[BaseModel], path: Path) -> list[Any]:
@@ -201,6 +204,9 @@ def keys(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     for name, info in model.model_fields.items():
         inner = _without_none(info.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel):
+            if inner is not info.annotation:
+                # null is a choice of its own
+                found[f"{prefix}{name}"] = info.description or ""
             found.update(keys(inner, f"{prefix}{name}."))
         else:
             found[f"{prefix}{name}"] = info.description or ""

@@ -120,6 +120,11 @@ def override(document: Document, overrides: Sequence[str], model: type[Strict] =
         if key in seen:
             problems.append(Problem("override", f"'{key}' is given twice.", "command line", "Keep one."))
             continue
+        around = [other for other in seen if key.startswith(f"{other}.") or other.startswith(f"{key}.")]
+        if around:
+            what = f"'{key}' and '{around[0]}' cannot both be given."
+            problems.append(Problem("override", what, "command line", "Keep one."))
+            continue
         seen.add(key)
         *parents, last = key.split(".")
         here = value
@@ -152,8 +157,11 @@ def _replaced(key: str, value: Any) -> Sequence[str]:
         return ["epochs"]
     if key == "training.epochs" and value is not None:
         return ["max_steps"]
-    if key == "quantization.load_in_4bit" and value is False:
-        return [name for name in Quantization.model_fields if name.startswith("bnb_")]
+    four_bit = [name for name in Quantization.model_fields if name.startswith("bnb_")]
+    if key == "quantization.load_in_4bit" and isinstance(value, bool):
+        return ["load_in_8bit", "llm_int8_threshold"] if value else four_bit
+    if key == "quantization.load_in_8bit" and isinstance(value, bool):
+        return ["load_in_4bit", *four_bit] if value else ["llm_int8_threshold"]
     if key == "engine.kind" and value == "plain":
         return [name for name in Engine.model_fields if name not in Engine.plain_keys]
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -11,6 +12,8 @@ from koalpaca_tune.config.check import Strict
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A whole commit, as the Hub names it."""
 NoticeName = Literal[
     "not-finite",
     "loss-spike",
@@ -30,6 +33,31 @@ class Base(Strict):
 
     path: str = Field(description="Hub name, local folder, or 'embedded' for the model in the package.")
     revision: str | None = Field(None, description="Commit or tag on the Hub; null: the newest, which is recorded.")
+    trust_remote_code: bool = Field(
+        False,
+        description="Run the Python code that the base brings, pinned by revision (a whole commit) or code_sha256.",
+    )
+    code_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the Python files of a local folder, with trust_remote_code."
+    )
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if not self.trust_remote_code:
+            if self.code_sha256 is not None:
+                raise ValueError(
+                    "without trust_remote_code: true, code_sha256 has no effect. | Remove it, or set both."
+                )
+            return self
+        commit = COMMIT.fullmatch(self.revision or "") is not None
+        if self.revision is not None and self.code_sha256 is not None:
+            raise ValueError("revision pins code of the Hub, code_sha256 that of a folder. | Set one of them.")
+        if not commit and self.code_sha256 is None:
+            raise ValueError(
+                "trust_remote_code: true runs code from elsewhere, and it is not pinned. "
+                "| Set base.revision to the whole commit (40 digits, 0-9a-f), or for a folder base.code_sha256."
+            )
+        return self
 
 
 class Quantization(Strict):
@@ -41,19 +69,43 @@ class Quantization(Strict):
     bnb_4bit_compute_dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="Type of the matrix products; auto: bfloat16 on CUDA, float32 on the CPU."
     )
+    load_in_8bit: bool = Field(
+        False, description="8-bit base (LLM.int8), in place of 4 bits; only the plain engine computes it."
+    )
+    llm_int8_threshold: Annotated[float, Field(ge=0.0)] = Field(
+        6.0,
+        description="With load_in_8bit: inputs with a larger value in some token stay in 16 bits; 0: none does.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _eight_for_four(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("load_in_8bit") is True and "load_in_4bit" not in given:
+            return {**given, "load_in_4bit": False}
+        return given
 
     @model_validator(mode="after")
     def _no_idle_keys(self) -> Self:
+        if self.load_in_4bit and self.load_in_8bit:
+            raise ValueError("load_in_4bit and load_in_8bit exclude each other. | Set one of them to false.")
         idle = sorted(name for name in self.model_fields_set if name.startswith("bnb_"))
         if not self.load_in_4bit and idle:
             raise ValueError(f"with load_in_4bit: false, {idle[0]} has no effect. | Remove it, or load in 4 bits.")
+        if not self.load_in_8bit and "llm_int8_threshold" in self.model_fields_set:
+            raise ValueError(
+                "with load_in_8bit: false, llm_int8_threshold has no effect. | Remove it, or load in 8 bits."
+            )
         return self
 
     @model_serializer(mode="wrap")
     def _without_idle_keys(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # what is written must be readable again
         written: dict[str, Any] = whole(self)
-        return {k: v for k, v in written.items() if self.load_in_4bit or not k.startswith("bnb_")}
+        idle = set() if self.load_in_4bit else {name for name in written if name.startswith("bnb_")}
+        if not self.load_in_8bit:
+            # results judged before there were 8 bits stay results of the same model
+            idle |= {"load_in_8bit", "llm_int8_threshold"}
+        return {name: value for name, value in written.items() if name not in idle}
 
 
 class Lora(Strict):
@@ -206,13 +258,35 @@ class Recipe(Strict):
     template: str = Field("koalpaca", description="Prompt template, by name; 'tokenizer' for the base's own.")
     base: Base
     quantization: Quantization = Field(default_factory=Quantization)
-    lora: Lora
+    lora: Lora | None = Field(
+        description="The section of the adapter, or null: every weight of the base is trained (full fine-tuning)."
+    )
     data: Data
     training: Training
     engine: Engine = Field(default_factory=Engine)
     watch: Watch = Field(default_factory=Watch)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     hub: Hub = Field(default_factory=Hub)
+
+    @model_validator(mode="after")
+    def _whole_weights(self) -> Self:
+        if self.lora is None and (self.quantization.load_in_4bit or self.quantization.load_in_8bit):
+            key = "load_in_4bit" if self.quantization.load_in_4bit else "load_in_8bit"
+            raise ValueError(
+                f"with lora: null every weight is trained, and weights in {key[8]} bits cannot be. "
+                f"| Set quantization.{key} to false, or give a lora section."
+            )
+        return self
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights are trained, without an adapter."""
+        return self.lora is None
+
+    @property
+    def output(self) -> str:
+        """What the run folder holds in the end: `adapter` or `model`."""
+        return "model" if self.lora is None else "adapter"
 
     @property
     def folder(self) -> str:

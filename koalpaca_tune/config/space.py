@@ -1,4 +1,7 @@
-"""What a sweep tries, as it stands on a command line: `lora.r=4,8,16` and `training.learning_rate=1e-4..1e-3`."""
+"""What a sweep tries, as it stands on a command line: `lora.r=4,8,16` and `training.learning_rate=1e-4..1e-3`.
+
+`quantization=nf4,int8,full` tries ways to keep the base, each of which is several keys.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,23 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.errors import KoalpacaError, did_you_mean
 
 WIDE = 10
 """A range whose ends are so many times apart is searched in its logarithm."""
+_FOUR = "quantization.load_in_4bit=true"
+_KIND, _DOUBLE = "quantization.bnb_4bit_quant_type", "quantization.bnb_4bit_use_double_quant"
+QUANTISATIONS: dict[str, tuple[str, ...]] = {
+    "nf4": (_FOUR, f"{_KIND}=nf4", f"{_DOUBLE}=false"),
+    "nf4+double": (_FOUR, f"{_KIND}=nf4", f"{_DOUBLE}=true"),
+    "fp4": (_FOUR, f"{_KIND}=fp4", f"{_DOUBLE}=false"),
+    "int8": ("quantization.load_in_8bit=true",),
+    "bf16": ("quantization.load_in_4bit=false",),
+    "full": ("quantization.load_in_4bit=false", "lora=null"),
+}
+"""Name -> the overrides that it stands for. bf16: LoRA on a base that is not quantised (float32 on the CPU);
+full: all weights are trained."""
+NAMED = {"quantization": QUANTISATIONS}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -45,6 +61,25 @@ class Range:
 Dimension = Choices | Range
 
 
+def overrides(key: str, value: str) -> tuple[str, ...]:
+    """A value as overrides of a recipe: one, but for a name that stands for several.
+
+    Raises:
+        KoalpacaError: no such name (sweep-values).
+    """
+    if key not in NAMED:
+        return (f"{key}={value}",)
+    names = NAMED[key]
+    if value not in names:
+        raise KoalpacaError(
+            "sweep-values",
+            f"'{value}' is none of {', '.join(names)}.",
+            where=f"command line: {key}",
+            fix=did_you_mean(value, [*names]),
+        )
+    return names[value]
+
+
 def written(number: float, *, whole: bool) -> str:
     """A number as YAML reads it back: `1e-05` would be a text there."""
     return str(int(number)) if whole else f"{number:.4e}"
@@ -68,7 +103,11 @@ def read(texts: Sequence[str]) -> tuple[list[Dimension], list[str]]:
                 raise KoalpacaError(
                     "sweep-values", f"'{raw}' names a value twice, or none.", where=f"command line: {key}"
                 )
+            for value in values:
+                overrides(key, value)
             space.append(Choices(key, tuple(values)))
+        elif key in NAMED:
+            fixed += overrides(key, raw)
         else:
             fixed.append(text)
     if not space:

@@ -112,8 +112,14 @@ def is_zero(model: Any) -> bool:
     return not any(bool(matrix.any()) for matrix in matrices)
 
 
-def load(loaded: Loaded, folder: Path) -> Any:
+def load(loaded: Loaded, folder: Path, *, name: str = "default", beside: Any = None) -> Any:
     """Puts a saved adapter on its base, frozen.
+
+    Args:
+        loaded: the base.
+        folder: of the adapter.
+        name: PEFT's name for it, without dots.
+        beside: a model that this function gave for the same base: the adapter joins those that it has.
 
     Raises:
         KoalpacaError: not an adapter folder (adapter-missing), one that asks for more than plain LoRA
@@ -131,7 +137,14 @@ def load(loaded: Loaded, folder: Path) -> Any:
     )
     try:
         # the checked config, so that the file's own is not read a second time
-        model = peft.PeftModel.from_pretrained(loaded.model, str(folder), config=config, use_safetensors=True)
+        if beside is None:
+            model = peft.PeftModel.from_pretrained(
+                loaded.model, str(folder), adapter_name=name, config=config, use_safetensors=True
+            )
+        else:
+            model = beside
+            model.add_adapter(name, config)
+            peft.set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=name)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         text = str(error).strip().splitlines()
         raise KoalpacaError(
@@ -141,7 +154,9 @@ def load(loaded: Loaded, folder: Path) -> Any:
         ) from error
     # PEFT only warns of matrices that the file lacks (they stay zero) or has too many
     stored = load_file(folder / WEIGHTS)
-    different = stored.keys() ^ peft.get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+    different = (
+        stored.keys() ^ peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).keys()
+    )
     if different:
         raise KoalpacaError(
             "adapter-load",

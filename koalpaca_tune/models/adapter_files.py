@@ -52,18 +52,23 @@ def _targets(value: object) -> bool:
     return bool(names) and all(isinstance(name, str) and _MODULE.fullmatch(name) for name in names)
 
 
+def _is(word: str) -> Callable[[Any], bool]:
+    # not word.__eq__: for a value that is no text it gives NotImplemented, which counts as true
+    return lambda value: isinstance(value, str) and value == word
+
+
 def _text(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
 _SAID: Mapping[str, Callable[[Any], bool]] = {
-    "peft_type": "LORA".__eq__,
-    "task_type": "CAUSAL_LM".__eq__,
+    "peft_type": _is("LORA"),
+    "task_type": _is("CAUSAL_LM"),
     "r": lambda value: type(value) is int and 0 < value <= 1 << 16,
     "lora_alpha": lambda value: _number(value) and value > 0,
     "lora_dropout": lambda value: _number(value) and 0 <= value < 1,
     "target_modules": _targets,
-    "bias": "none".__eq__,
+    "bias": _is("none"),
     "init_lora_weights": lambda value: isinstance(value, bool),
     "inference_mode": lambda value: isinstance(value, bool),
     # neither is used: the base is the one that the user names

@@ -6,8 +6,8 @@ that looks loaded. So nothing is believed: after loading, every module is asked 
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import dataclass
 from typing import Any
 
 import bitsandbytes as bnb
@@ -16,35 +16,13 @@ import transformers
 
 from koalpaca_tune.config.recipe import Base, Quantization
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.models import architectures, tokenizer
+from koalpaca_tune.models import architectures, base_code, tokenizer
 from koalpaca_tune.models.architectures import Architecture
-from koalpaca_tune.models.sources import Reading, fingerprint, locate
+from koalpaca_tune.models.proof import Proof, prove
+from koalpaca_tune.models.sources import Reading, commit, fingerprint, locate
 from koalpaca_tune.tokens.vocabulary import Vocabulary
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What the loaded modules say of themselves.
-
-    Attributes:
-        linears_4bit: how many modules hold 4-bit weights.
-        linears_other: linear modules that do not, the output head aside.
-        quant_type, double_quant, compute_dtype: as read back from the weights; None without 4-bit.
-        dtypes: element type -> number of parameters, of everything not 4-bit.
-    """
-
-    linears_4bit: int
-    linears_other: int
-    quant_type: str | None
-    double_quant: bool | None
-    compute_dtype: str | None
-    dtypes: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For record.json."""
-        return asdict(self)
 
 
 @dataclass
@@ -95,7 +73,9 @@ def compute_dtype(quantization: Quantization, device: torch.device) -> torch.dty
             "no-bfloat16",
             f"{torch.cuda.get_device_name(device)} has no bfloat16.",
             where="quantization.bnb_4bit_compute_dtype",
-            fix="Set it to float16 (residuals stay in float32 then).",
+            fix="Set it to float16 (residuals stay in float32 then)."
+            if quantization.load_in_4bit
+            else "Load the base in 4 bits, with products in float16.",
         )
     return DTYPES[name]
 
@@ -113,19 +93,24 @@ def describe(base: Base) -> tuple[Any, Architecture]:
     """A base's transformers config and family, without its weights.
 
     Raises:
-        KoalpacaError: cannot be read (base-load), or unknown family (architecture-unknown).
+        KoalpacaError: cannot be read (base-load), brings code that was not asked for and pinned (base-code), or
+            unknown family (architecture-unknown).
     """
     located = locate(base.path)
     with Reading(base.path):
-        config = transformers.AutoConfig.from_pretrained(located, revision=base.revision, trust_remote_code=False)
+        said, _ = transformers.PreTrainedConfig.get_config_dict(located, revision=base.revision)
+        config = transformers.AutoConfig.from_pretrained(
+            located, revision=base.revision, trust_remote_code=base_code.is_run(base, said)
+        )
     return config, architectures.find(config.model_type, base.path)
 
 
 def load(base: Base, quantization: Quantization, device: torch.device | None = None) -> Loaded:
     """Loads, freezes and proves a base.
 
-    Weights come from safetensors only; code from the Hub is never run. With float16 products the rest of
-    the model is float32, because GPT-NeoX attention scores overflow float16.
+    Weights come from safetensors only; code that the base brings is run only where the recipe asks (`base_code`).
+    With float16 products the rest of the model is float32, because GPT-NeoX attention scores overflow float16.
+    For the whole process, torch's attention is from here on computed without cuDNN.
 
     Raises:
         KoalpacaError: cannot be loaded (base-load), weights missing (base-incomplete), unknown family
@@ -143,6 +128,12 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
             bnb_4bit_compute_dtype=compute,
         )
+    elif quantization.load_in_8bit:
+        # each product would log that its input goes through float16, on its way to 8 bits
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        kwargs["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_8bit=True, llm_int8_threshold=quantization.llm_int8_threshold
+        )
     config, architecture = describe(base)
     with Reading(base.path):
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
@@ -152,7 +143,8 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
             device_map={"": device},
             attn_implementation="sdpa",
             use_safetensors=True,
-            trust_remote_code=False,
+            # `describe` has seen to it that the code is the pinned one
+            trust_remote_code=base.trust_remote_code,
             # not ignored: `_complete` refuses what these two report
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -161,6 +153,9 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
     _complete(info, base.path)
     model.requires_grad_(False)
     model.eval()
+    # with a mask its gradients may be NaN (pytorch issue 196678, trl issue 7181); a switch for the process, since
+    # what is recomputed in backward chooses its kernel anew. The engine's own blocks call cuDNN by name, unmasked
+    torch.backends.cuda.enable_cudnn_sdp(False)
     _plain_cpu_kernels(model)
     proof = prove(model)
     _compare(proof, quantization, compute, base.path)
@@ -171,7 +166,7 @@ def load(base: Base, quantization: Quantization, device: torch.device | None = N
         proof=proof,
         compute_dtype=compute,
         fingerprint=fingerprint(base.path, base.revision, config),
-        revision=getattr(config, "_commit_hash", None) or base.revision,
+        revision=commit(base.path, base.revision, config) or base.revision,
     )
 
 
@@ -198,35 +193,6 @@ def _plain_cpu_kernels(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def prove(model: Any) -> Proof:
-    """Asks every module what it holds."""
-    four_bit = [m for m in model.modules() if isinstance(m, bnb.nn.Linear4bit)]
-    four_bit = [m for m in four_bit if getattr(m.weight, "quant_state", None) is not None]
-    head = model.get_output_embeddings()
-    other = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m not in four_bit and m is not head]
-    dtypes: Counter[str] = Counter()
-    for module in model.modules():
-        if module in four_bit:
-            continue
-        for parameter in module.parameters(recurse=False):
-            dtypes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
-    states = [m.weight.quant_state for m in four_bit]
-    return Proof(
-        linears_4bit=len(four_bit),
-        linears_other=len(other),
-        quant_type=_only({state.quant_type for state in states}),
-        double_quant=_only({bool(state.nested) for state in states}),
-        compute_dtype=_only({str(m.compute_dtype).removeprefix("torch.") for m in four_bit}),
-        dtypes=dict(sorted(dtypes.items())),
-    )
-
-
-def _only(values: set[Any]) -> Any:
-    if not values:
-        return None
-    return values.pop() if len(values) == 1 else "mixed: " + ", ".join(sorted(map(str, values)))
-
-
 def _compare(proof: Proof, asked: Quantization, compute: torch.dtype, where: str) -> None:
     wrong = []
     if asked.load_in_4bit:
@@ -240,6 +206,13 @@ def _compare(proof: Proof, asked: Quantization, compute: torch.dtype, where: str
             wrong.append(f"compute dtype is {proof.compute_dtype}, asked {compute}")
     elif proof.linears_4bit:
         wrong.append(f"{proof.linears_4bit} modules are 4-bit, asked none")
+    if asked.load_in_8bit:
+        if proof.linears_other or not proof.linears_8bit:
+            wrong.append(f"{proof.linears_other} linear modules are not 8-bit, {proof.linears_8bit} are")
+        if proof.threshold != asked.llm_int8_threshold:
+            wrong.append(f"threshold is {proof.threshold}, asked {asked.llm_int8_threshold}")
+    elif proof.linears_8bit:
+        wrong.append(f"{proof.linears_8bit} modules are 8-bit, asked none")
     if wrong:
         raise KoalpacaError(
             "quantization-not-applied",

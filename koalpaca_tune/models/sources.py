@@ -9,10 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from koalpaca_tune import resources
+from koalpaca_tune.config.recipe import COMMIT
 from koalpaca_tune.errors import KoalpacaError
 
 EMBEDDED = "embedded"
@@ -54,6 +56,18 @@ def _is_folder(path: str) -> bool:
         return False
 
 
+def commit(path: str, revision: str | None, config: Any = None) -> str | None:
+    """The commit of a Hub model whose config.json was read; None for a folder. The revision where it is not known.
+
+    A transformers config tells it up to some release; from 5.23 on at the latest, only the cache's folders do.
+    """
+    if Path(locate(path)).is_dir():
+        return None
+    found = try_to_load_from_cache(path, "config.json", revision=revision)
+    cached = Path(found).parent.name if isinstance(found, str) else ""
+    return getattr(config, "_commit_hash", None) or (cached if COMMIT.fullmatch(cached) else revision)
+
+
 def fingerprint(path: str, revision: str | None, config: Any) -> str:
     """16 hex digits that identify a base: weights of a folder by content, a Hub model by name and commit."""
     located = locate(path)
@@ -68,8 +82,7 @@ def fingerprint(path: str, revision: str | None, config: Any) -> str:
             digest.update(file.name.encode())
             _sample(file, digest)
     else:
-        commit = getattr(config, "_commit_hash", None) or revision or ""
-        digest.update(f"{path}@{commit}".encode())
+        digest.update(f"{path}@{commit(path, revision, config) or ''}".encode())
     return digest.hexdigest()[:16]
 
 

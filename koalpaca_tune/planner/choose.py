@@ -15,6 +15,8 @@ from koalpaca_tune.planner.seconds import seconds, useful_flop
 from koalpaca_tune.planner.work import Work
 
 FREE = Fixed()
+LORA_R = 16
+"""Of the adapter that is proposed in place of training all weights."""
 SHORTEST = 64
 """Shorter rows are not proposed."""
 
@@ -206,8 +208,16 @@ def _way_out(work: Work, card: Card, budget: int, fixed: Fixed) -> str:
         }
         said = " and ".join(key for key, value in keys.items() if value is not None)
         return f"Leave {said} to the planner: {_gib(free)} would do."
-    if not work.four_bit:
-        quantised, _ = smallest(replace(work, four_bit=True, double_quant=True), card)
+    if work.full:
+        names = tuple(name for _, members in work.shape.linears for name, _ in members)
+        adapted = replace(work, full=False, four_bit=True, double_quant=True, lora_r=LORA_R, targets=names)
+        quantised, _ = smallest(adapted, card)
+        if quantised <= budget:
+            return (
+                f"Train an adapter (lora) on a base in 4 bits in place of all weights: {_gib(quantised)} would do."
+            )
+    elif not work.four_bit:
+        quantised, _ = smallest(replace(work, four_bit=True, eight_bit=False, double_quant=True), card)
         if quantised <= budget:
             return f"Load the base in 4 bits (quantization.load_in_4bit): {_gib(quantised)} would do."
     length = work.longest // 2

@@ -15,9 +15,10 @@ from koalpaca_tune.planner.choice import Choice
 from koalpaca_tune.planner.work import Work
 
 PARTS = ("weights", "embeddings", "adapter", "dequantised", "saved", "rebuilt", "gradients", "logits", "rounding")
-"""weights: the blocks' linears; embeddings: with head, norms and biases; adapter: float32 matrices, gradients and
-optimizer state; dequantised: weights in the type of the products; saved: activations kept for the backward pass;
-rebuilt: those of one block, computed again; gradients: and other tensors of the moment; logits: a chunk of them."""
+"""weights: the blocks' linears; embeddings: with head, norms and biases; adapter: float32 matrices, or copies of
+all weights where those are trained, with gradients and optimizer state; dequantised: weights in the type of the
+products; saved: activations kept for the backward pass; rebuilt: those of one block, computed again; gradients: and
+other tensors of the moment; logits: a chunk of them."""
 
 
 def memory(work: Work, choice: Choice) -> dict[str, int]:
@@ -45,8 +46,7 @@ def resident(work: Work, cached_blocks: int) -> dict[str, float]:
     return {
         "weights": work.shape.linear_weights * work.quantised_bytes,
         "embeddings": float(work.shape.other_parameters * work.weight_bytes),
-        # float32 matrices and gradients
-        "adapter": work.adapter_parameters * (8.0 + work.optimizer_bytes),
+        "adapter": work.adapter_parameters * work.trained_bytes,
         "dequantised": dequantised(work, cached_blocks),
     }
 

@@ -19,14 +19,24 @@ def moments(work: Work, tokens: int, recompute: Recompute) -> tuple[dict[str, fl
     if recompute == "none":
         saved, rebuilt = whole * shape.layers, 0.0
     else:
-        saved, rebuilt = float(hidden * shape.layers), whole - hidden
+        # LLM.int8 holds its inputs itself, where recomputing cannot take them from it
+        held = sum(group.inputs for group in work.groups) * item if work.eight_bit else 0
+        saved, rebuilt = float((hidden + held) * shape.layers), whole - hidden
     rows = min(tokens * work.learned_share, constants.PLAIN_LOGIT_ROWS)
     logits = rows * shape.vocabulary * constants.PLAIN_LOGIT_BYTES
     heads = (shape.query_width + 2 * shape.kv_width) * item
     within = 2 * shape.intermediate * item + heads + 2 * hidden + 8.0 * shape.hidden
+    if work.eight_bit:
+        # 16-bit and 8-bit input, 32-bit sums of one product
+        within = max(within, max(3.0 * g.inputs + 4.0 * g.outputs for g in work.groups) + 2 * hidden)
+    # a weight's gradient in the model's type, on its way to the float32 one
+    of_head, of_linear = 0.0, 0.0
+    if work.full:
+        of_head = float(shape.vocabulary * hidden)
+        of_linear = float(max(inputs * out for inputs, members in shape.linears for _, out in members) * item)
     return (
-        _moment(work, tokens * saved, 0.0, tokens * 3 * hidden, logits),
-        _moment(work, tokens * saved, tokens * rebuilt, tokens * within, 0.0),
+        _moment(work, tokens * saved, 0.0, tokens * 3 * hidden + of_head, logits),
+        _moment(work, tokens * saved, tokens * rebuilt, tokens * within + of_linear, 0.0),
     )
 
 
@@ -36,6 +46,9 @@ def _block(work: Work) -> float:
     query, kv, inner = shape.query_width * item, shape.kv_width * item, shape.intermediate * item
     scores = 4.0 * shape.heads
     adapter = sum(group.targets * group.inputs * (item + (1 if work.dropout else 0)) for group in work.groups)
+    if work.full or work.eight_bit:
+        # every product keeps its input: for the weight's gradient, or because LLM.int8 does; attention's is counted
+        adapter += sum(group.inputs for group in work.groups) * item - query
     if shape.family == "gpt_neox":
         # under autocast each of the two norms keeps a float32 copy of the residual
         norms = 8.0 * shape.hidden if item == 2 else 4.0 * shape.hidden
@@ -48,7 +61,7 @@ def _block(work: Work) -> float:
 
 def dequantised(work: Work) -> float:
     """Bytes of the largest linear, dequantised for one product."""
-    if not work.four_bit:
+    if not (work.four_bit or work.eight_bit):
         return 0.0
     return float(
         max(inputs * out for inputs, members in work.shape.linears for _, out in members) * work.compute_bytes

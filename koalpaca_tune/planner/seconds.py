@@ -95,8 +95,11 @@ def _kernel(work: Work, card: Card, choice: Choice) -> float:
 
 
 def matmul_flop(work: Work) -> float:
-    """Forward, and the gradient at the input; the base has no weight gradients. None goes below the first block."""
+    """Forward, and the gradient at the input; none goes below the first block. A base that is trained has weight
+    gradients, too."""
     shape = work.shape
+    if work.full:
+        return 6.0 * work.step_tokens * shape.linear_weights
     groups = work.groups
     first = (groups[0], groups[2]) if shape.family == "gpt_neox" else (groups[0],)
     skipped = sum(group.inputs * group.outputs for group in first)
@@ -127,13 +130,14 @@ def attention_flop(work: Work, *, tile: int = 0) -> float:
 
 
 def head_flop(work: Work) -> float:
-    """Logits of learned tokens and the gradient at the head's input."""
-    return 4.0 * work.shape.vocabulary * work.shape.hidden * work.step_tokens * work.learned_share
+    """Logits of learned tokens, the gradient at the head's input and, where it is trained, at its weights."""
+    products = 3.0 if work.full else 2.0
+    return products * 2.0 * work.shape.vocabulary * work.shape.hidden * work.step_tokens * work.learned_share
 
 
 def useful_flop(work: Work) -> float:
     """What a step must compute, whoever computes it: no recompute, no padding. MFU is this over time and peak."""
-    adapter = 6.0 * work.adapter_parameters * work.step_tokens
+    adapter = 0.0 if work.full else 6.0 * work.adapter_parameters * work.step_tokens
     attention = attention_flop(work) * (1.0 + constants.ATTENTION_BACKWARD)
     return matmul_flop(work) + attention + head_flop(work) + adapter
 
@@ -184,7 +188,9 @@ def _dequantise(work: Work, choice: Choice, again: float) -> float:
     """Bytes of one micro-step. Forward and backward each load a block once; the last one loaded serves both."""
     shape = work.shape
     if work.engine == "plain":
-        passes = (2.0 + again) * shape.layers if work.four_bit else 0.0
+        # in 8 bits the forward pass multiplies what is there
+        quantised = (2.0 + again) if work.four_bit else 1.0 if work.eight_bit else 0.0
+        passes = quantised * shape.layers
     elif work.fp8:
         # each layout when a product first reads it: rows in the forward pass, columns in the backward pass
         decoded = shape.layers - choice.cached_blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.planner.shape import Shape
 
 ROTARY = ("default", "linear", "llama3")
@@ -16,6 +17,15 @@ FP8_WIDTH = 16
 """Widths of such products are multiples of it: rows of 16 bytes."""
 
 
+def plain_only(recipe: Recipe) -> str | None:
+    """Why a recipe leaves no choice but the plain engine, whatever its base; None where it does not."""
+    if recipe.full:
+        return "every weight is trained (lora: null)"
+    if recipe.quantization.load_in_8bit:
+        return "8-bit products are bitsandbytes' own"
+    return None
+
+
 def obstacle(config: Any, compute: object) -> str | None:
     """Why a base cannot be trained by the engine, in a few words; None where it can.
 
@@ -25,6 +35,10 @@ def obstacle(config: Any, compute: object) -> str | None:
     """
     if str(compute).removeprefix("torch.") == "float16":
         return "float16 products need residuals of another type"
+    brought = getattr(config, "auto_map", None)
+    if isinstance(brought, dict) and {"AutoConfig", "AutoModelForCausalLM"} & brought.keys():
+        # `models.base_code` lets it run where it was asked for
+        return "it brings Python code of its own"
     family = getattr(config, "model_type", "gpt_neox")
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     kind = rope.get("rope_type", rope.get("type", "default"))

@@ -51,8 +51,10 @@ class Work:
         longest: the longest document (for the plain engine: row); a micro-step holds at least one.
         learned_share: learned tokens over all.
         four_bit, double_quant: how the linears are kept.
-        weight_bytes: bytes of a linear's element where it is not 4-bit.
-        optimizer_bytes: the optimizer's state for one adapter parameter.
+        eight_bit: they are kept in 8 bits (LLM.int8).
+        full: every weight is trained, without an adapter.
+        weight_bytes: bytes of a linear's element where it is not quantised.
+        optimizer_bytes: the optimizer's state for one trained parameter.
         dropout: whether the adapter's input has dropout.
         compute_bytes: of an element of activations: 2 or 4.
         fold_lora: LoRA inside the base's matrix product.
@@ -83,6 +85,8 @@ class Work:
     fused: bool = True
     cuda: bool = True
     compute: Literal["auto", "fp8"] = "auto"
+    eight_bit: bool = False
+    full: bool = False
 
     @property
     def fp8(self) -> bool:
@@ -114,6 +118,8 @@ class Work:
     @cached_property
     def adapter_parameters(self) -> int:
         """Trainable parameters."""
+        if self.full:
+            return self.shape.parameters
         per_block = sum(
             self.lora_r * (inputs + out)
             for inputs, members in self.shape.linears
@@ -123,8 +129,17 @@ class Work:
         return self.shape.layers * per_block
 
     @property
+    def trained_bytes(self) -> float:
+        """Bytes of a trained parameter beside the model's own: float32 copy, gradient and optimizer's state."""
+        copy = 0.0 if self.full and self.weight_bytes == 4 else 4.0
+        return copy + 4.0 + self.optimizer_bytes
+
+    @property
     def quantised_bytes(self) -> float:
-        """Bytes of one element of a linear's weight, constants included (Dettmers et al. 2023)."""
+        """Bytes of one element of a linear's weight, constants included (Dettmers et al. 2022, 2023)."""
+        if self.eight_bit:
+            rows = sum(out for _, members in self.shape.linears for _, out in members)
+            return 1.0 + 4.0 * rows / self.shape.block_weights
         if not self.four_bit:
             return float(self.weight_bytes)
         if self.double_quant:
@@ -164,7 +179,9 @@ def of_recipe(recipe: Recipe, shape: Shape, lengths: Lengths, *, fast: bool, cud
         KoalpacaError: a target that the base does not have (lora-target).
     """
     names = [name for _, members in shape.linears for name, _ in members]
-    for n, target in enumerate(recipe.lora.targets):
+    lora = recipe.lora
+    targets = () if lora is None else tuple(lora.targets)
+    for n, target in enumerate(targets):
         if target not in names:
             raise KoalpacaError(
                 "lora-target",
@@ -178,8 +195,8 @@ def of_recipe(recipe: Recipe, shape: Shape, lengths: Lengths, *, fast: bool, cud
     eight_bit = recipe.training.optimizer == "paged_adamw_8bit"
     return Work(
         shape=shape,
-        lora_r=recipe.lora.r,
-        targets=tuple(recipe.lora.targets),
+        lora_r=0 if lora is None else lora.r,
+        targets=targets,
         step_tokens=lengths.step_tokens,
         document_tokens=lengths.document_tokens,
         longest=lengths.longest_document if fast else lengths.longest_row,
@@ -189,7 +206,7 @@ def of_recipe(recipe: Recipe, shape: Shape, lengths: Lengths, *, fast: bool, cud
         # with float16 products the rest of the model is float32 (models.base)
         weight_bytes=4 if whole or compute == "float16" else 2,
         optimizer_bytes=ADAMW_8BIT_BYTES if eight_bit else ADAMW_BYTES,
-        dropout=recipe.lora.dropout > 0.0,
+        dropout=lora is not None and lora.dropout > 0.0,
         compute_bytes=4 if whole else 2,
         fold_lora=engine.fold_lora,
         engine="fast" if fast else "plain",
@@ -197,6 +214,8 @@ def of_recipe(recipe: Recipe, shape: Shape, lengths: Lengths, *, fast: bool, cud
         fused=cuda and engine.kernels != "torch",
         cuda=cuda,
         compute=engine.compute,
+        eight_bit=quantization.load_in_8bit,
+        full=lora is None,
     )
 
 

@@ -84,7 +84,7 @@ def read(folder: Path) -> Read:
     """The signals of a run. Data that are gone or changed since are left out, and told of.
 
     Raises:
-        KoalpacaError: no run (diagnose-nothing), or a file of it that is broken.
+        KoalpacaError: no run (diagnose-nothing), or a file of it that is broken (diagnose-shape among others).
     """
     if not (folder / "run.yaml").is_file():
         raise KoalpacaError(
@@ -96,12 +96,35 @@ def read(folder: Path) -> Read:
     recipe = recipes.load(str(folder / "run.yaml"))
     rows, torn = _rows(folder / METRICS)
     entry = jsonl.read_json(folder / record.NAME) if (folder / record.NAME).is_file() else {}
-    signals = curve.signals(rows) | run_facts.signals(recipe.model_dump(), entry)
-    facts, unread = _data(recipe, entry)
-    faults = _faults(recipe, entry)
+    with _AsWritten(folder / METRICS):
+        signals = curve.signals(rows)
+    with _AsWritten(folder / record.NAME):
+        signals |= run_facts.signals(recipe.model_dump(), entry)
+        facts, unread = _data(recipe, entry)
+        faults = _faults(recipe, entry)
     if faults:
         signals["record.bad_versions"] = float(len(faults))
     return Read(folder, recipe, signals | facts, torn + unread, faults)
+
+
+class _AsWritten:
+    """A `with` block over what a run's file says: a value that no run writes there is one clear error."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AttributeError | LookupError | TypeError | ValueError | ArithmeticError):
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            raise KoalpacaError(
+                "diagnose-shape",
+                f"a part of it is not what a run writes there ({said}).",
+                where=str(self._path),
+                fix="Restore the file from the run's folder.",
+            ) from error
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,6 @@ from koalpaca_tune.suites.selection import Asked, select
 from koalpaca_tune.suites.tasks import Suite
 
 Told = Callable[[str, str], None]
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,8 @@ def _upwards(out: Path) -> tuple[Path, ...]:
 def evaluate(
     prepared: Prepared, out: Path, *, progress: Progress, told: Told = lambda korean, english: None
 ) -> list[Path]:
-    """Judges the base into OUT/base and, with an adapter, the tuned model into OUT/adapter.
+    """Judges the base into OUT/base and, with an adapter (or a whole model in its place), the tuned one into
+    OUT/adapter.
 
     Args:
         told: is told (Korean, English) when the judge lets a question wait.
@@ -221,7 +220,7 @@ def evaluate(
     """
     choices = prepared.choices
     with _judge(prepared.judge, prepared.repeats, told) as judge:
-        lm = open_model(choices)
+        lm = open_model(replace(choices, adapter=None, recipe=None) if choices.whole else choices)
         identity: dict[str, Any] = {
             "base": choices.base.path,
             "base_fingerprint": lm.loaded.fingerprint,
@@ -233,13 +232,16 @@ def evaluate(
             "compute_dtype": str(lm.loaded.compute_dtype).removeprefix("torch."),
         }
         folders = []
-        models: list[tuple[str, str | None, Any]] = [
-            ("base", None, lm.without_adapter if choices.adapter else nullcontext)
-        ]
+        switches = choices.adapter is not None and not choices.whole
+        models: list[tuple[str, str | None]] = [("base", None)]
         if choices.adapter is not None:
-            models.append(("adapter", record.sha256(choices.adapter / WEIGHTS)[:16], nullcontext))
-        for name, adapter, switched in models:
-            with switched():
+            models.append(("adapter", record.weights_hash(choices.adapter)))
+        for name, adapter in models:
+            if name == "adapter" and choices.whole:
+                # one after the other: both may not fit
+                del lm
+                lm = open_model(choices)
+            with lm.without_adapter() if switches and name == "base" else nullcontext():
                 evaluation.evaluate(
                     prepared.suite,
                     lm,

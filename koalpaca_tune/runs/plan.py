@@ -18,7 +18,7 @@ from koalpaca_tune.planner.choice import Fixed
 from koalpaca_tune.planner.choose import Plan, choose
 from koalpaca_tune.planner.lengths import Lengths
 from koalpaca_tune.planner.shape import Shape
-from koalpaca_tune.planner.support import fp8_obstacle, obstacle
+from koalpaca_tune.planner.support import fp8_obstacle, obstacle, plain_only
 
 SMALLER_GIB = (80, 48, 24)
 """Memory of common cards: the plan says what less would give."""
@@ -156,7 +156,15 @@ def _fast(recipe: Recipe, config: Any) -> bool:
     """Whether our own blocks will compute it."""
     if recipe.engine.kind == "plain":
         return False
-    why = obstacle(config, recipe.quantization.bnb_4bit_compute_dtype)
+    why = plain_only(recipe)
+    if why is not None and recipe.engine.kind == "fast":
+        raise KoalpacaError(
+            "engine-unsupported",
+            f"our own blocks cannot compute this run: {why}.",
+            where="engine.kind",
+            fix="Set it to auto or plain.",
+        )
+    why = why or obstacle(config, recipe.quantization.bnb_4bit_compute_dtype)
     return why is None or (recipe.engine.kind == "fast" and recipe.quantization.bnb_4bit_compute_dtype != "float16")
 
 

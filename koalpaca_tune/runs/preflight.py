@@ -23,6 +23,9 @@ from koalpaca_tune.training.probe import Probe, probe
 
 HIGH_RATE = 1e-3
 """alpaca-lora issue 391: the loss fell to nothing at 3e-3; LoRA is trained at 1e-4 to 5e-4."""
+HIGH_FULL_RATE = 4e-4
+"""At 5e-4, a rate for LoRA, the embedded base was worse after six steps of full fine-tuning (loss 5.0) than with
+LoRA (3.8): docs/en/quantisation.md."""
 MANY_EPOCHS = 3
 """qlora issue 290: from the second epoch on the loss falls in steps, since answers are known by heart."""
 GIB = 1 << 30
@@ -37,11 +40,25 @@ def of_recipe(recipe: Recipe) -> list[Finding]:
     count = len(keys(Recipe))
     found = [Finding("레시피 (recipe)", "ok", f"key {count}개, 모두 아는 것 (keys, all known)")]
     training = recipe.training
-    if training.learning_rate >= HIGH_RATE:
+    if training.learning_rate >= (HIGH_FULL_RATE if recipe.full else HIGH_RATE):
         seen = f"{training.learning_rate:g}: LoRA에 높음 (high for LoRA)"
         fix = "1e-4에서 5e-4로 시작해 보세요 (begin with 1e-4 to 5e-4)."
+        if recipe.full:
+            seen = f"{training.learning_rate:g}: 전체 미세 조정에 높음 (high for full fine-tuning)"
+            fix = "1e-5에서 1e-4로 시작해 보세요 (begin with 1e-5 to 1e-4)."
         found.append(Finding("학습률 (learning rate)", "note", seen, fix))
-    return found
+    return [*found, *_code(recipe)]
+
+
+def _code(recipe: Recipe) -> list[Finding]:
+    """That the base's own Python is run: asked for by name, and worth saying all the same."""
+    base = recipe.base
+    if not base.trust_remote_code:
+        return []
+    pin = f"base.revision {base.revision}" if base.code_sha256 is None else f"base.code_sha256 {base.code_sha256}"
+    fix = "그 코드를 읽었는지 확인하세요. 무엇이든 할 수 있습니다 (be sure that you read it: it may do anything)."
+    seen = f"{base.path}: 베이스의 파이썬 코드를 돌림, {pin} (its own Python is run)"
+    return [Finding("베이스의 코드 (code)", "note", seen, fix)]
 
 
 def of_data(recipe: Recipe, examples: Examples) -> list[Finding]:
@@ -51,8 +68,17 @@ def of_data(recipe: Recipe, examples: Examples) -> list[Finding]:
 
 def of_model(ready: Ready) -> list[Finding]:
     """Versions, base, adapter and plan; not yet computing."""
-    engine = Finding("엔진 (engine)", "ok", ready.trainer.prepared.words())
-    return [*_versions(ready), *preflight_model.check(ready), _steps(ready), engine]
+    idle = idle_cards(torch.cuda.device_count(), ready.accelerator.num_processes)
+    return [*_versions(ready), *preflight_model.check(ready), *idle, _steps(ready), engine(ready)]
+
+
+def engine(ready: Ready) -> Finding:
+    """What computes the run; never our own blocks where the base's own code is asked for."""
+    name = "엔진 (engine)"
+    if ready.trainer.prepared.fast and ready.recipe.base.trust_remote_code:
+        seen = "우리 블록은 베이스의 코드를 돌리지 않습니다 (our own blocks do not run the base's code)"
+        return Finding(name, "bad", seen, "engine.kind=plain으로 두세요 (set engine.kind=plain).")
+    return Finding(name, "ok", ready.trainer.prepared.words())
 
 
 def of_probe(ready: Ready, folder: Path) -> list[Finding]:
@@ -87,7 +113,20 @@ def agree(ready: Ready, findings: list[Finding]) -> KoalpacaError | None:
 def _versions(ready: Ready) -> list[Finding]:
     cuda = ready.accelerator.device.type == "cuda"
     capability = torch.cuda.get_device_capability(ready.accelerator.device) if cuda else None
-    return versions.check(versions.Circumstances(ready.recipe, ready.trainer.prepared.fast, capability))
+    cudnn: bool = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    return versions.check(versions.Circumstances(ready.recipe, ready.trainer.prepared.fast, capability, cudnn))
+
+
+def idle_cards(cards: int, processes: int) -> list[Finding]:
+    """Cards that no process uses: one process takes one (qlora issue 96, in which one of several was busy)."""
+    if cards <= max(1, processes):
+        return []
+    seen = f"{cards}개 가운데 {processes}개만 씀 ({processes} of {cards} used)"
+    fix = (
+        f"accelerate launch --num_processes {cards} -m koalpaca_tune.cli.main train ... (한 단계는 "
+        f"training.batch_size x 프로세스 행, a step is that many rows for each process)."
+    )
+    return [Finding("GPU", "note", seen, fix)]
 
 
 def _steps(ready: Ready) -> Finding:

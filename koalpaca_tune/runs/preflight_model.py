@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from koalpaca_tune.config.recipe import Lora
 from koalpaca_tune.models.forward import causal
 from koalpaca_tune.runs.finding import Finding
 from koalpaca_tune.runs.train import Ready
@@ -17,10 +18,10 @@ def check(ready: Ready) -> list[Finding]:
     """All of it: a walk over the modules, no computing."""
     return [
         _base(ready),
-        _four_bit(ready),
+        _eight_bit(ready) if ready.recipe.quantization.load_in_8bit else _four_bit(ready),
         _types(ready),
         _device(ready),
-        _lora(ready),
+        _lora(ready, ready.recipe.lora) if ready.recipe.lora is not None else _whole(ready),
         *_fused(ready),
         _entries(ready),
     ]
@@ -52,9 +53,22 @@ def _four_bit(ready: Ready) -> Finding:
     return Finding(name, "bad", seen, fix) if wrong else Finding(name, "ok", seen)
 
 
+def _eight_bit(ready: Ready) -> Finding:
+    name = "8비트 (8-bit)"
+    proof, config = ready.loaded.proof, ready.loaded.model.config
+    expected = config.num_hidden_layers * len(ready.loaded.architecture.linears)
+    seen = f"{proof.linears_8bit:,}/{expected:,} LLM.int8, threshold {proof.threshold:g}"
+    if proof.linears_8bit != expected or proof.threshold != ready.recipe.quantization.llm_int8_threshold:
+        fix = "constraints.txt의 판을 쓰세요 (use the versions of constraints.txt)."
+        return Finding(name, "bad", seen, fix)
+    if proof.threshold:
+        seen += ": 함께 계산하는 글에 따라 조금씩 다름 (results depend a little on what is computed together)"
+    return Finding(name, "ok", seen)
+
+
 def _types(ready: Ready) -> Finding:
-    """Of norms, embeddings, head and adapter: the four that a library may have changed by itself."""
-    name = "자료형 (dtypes)"
+    """Of norms, embeddings, head and what is trained: the four that a library may have changed by itself."""
+    name, trained = "자료형 (dtypes)", "trained weights" if ready.recipe.full else "adapter"
     model = causal(ready.trainer.model)
     norms = {
         _type(p) for module in model.modules() if "norm" in type(module).__name__.lower() for p in _own(module)
@@ -63,11 +77,11 @@ def _types(ready: Ready) -> Finding:
         "norms": norms,
         "embeddings": {_type(model.get_input_embeddings().weight)},
         "head": {_type(model.get_output_embeddings().weight)},
-        "adapter": {_type(p) for p in ready.trainer.parameters},
+        trained: {_type(p) for p in ready.trainer.parameters},
     }
     kinds = {"/".join(sorted(types)): ", ".join(p for p in found if found[p] == types) for types in found.values()}
     seen = "; ".join(f"{parts} {kind}" for kind, parts in kinds.items())
-    if found["adapter"] != {"float32"} or any(kind in HALF for types in found.values() for kind in types):
+    if found[trained] != {"float32"} or any(kind in HALF for types in found.values() for kind in types):
         fix = "float16은 넘칩니다. quantization.bnb_4bit_compute_dtype=auto로 두세요 (float16 overflows: use auto)."
         return Finding(name, "bad", seen, fix)
     return Finding(name, "ok", seen)
@@ -83,10 +97,25 @@ def _device(ready: Ready) -> Finding:
     return Finding(name, "ok", seen)
 
 
-def _lora(ready: Ready) -> Finding:
+def _whole(ready: Ready) -> Finding:
+    """Every weight learns, and no adapter is in the way."""
+    name = "모든 가중치 (all weights)"
+    model, trainer = ready.trainer.model, ready.trainer
+    there = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in trainer.parameters)
+    seen = f"{trained:,} parameters, {len(trainer.parameters):,} matrices"
+    seen += ", float32 사본으로 (through float32 copies)" if trainer.trained.beside else ""
+    frozen = [path for path, p in model.named_parameters() if not p.requires_grad]
+    adapted = [path for path, module in model.named_modules() if hasattr(module, "lora_A")]
+    if trained != there or frozen or adapted:
+        fix = "모두 학습해야 합니다 (all of them must learn)."
+        return Finding(name, "bad", f"{seen}; of {there:,}; frozen: {frozen[:1]}, LoRA: {adapted[:1]}", fix)
+    return Finding(name, "ok", seen)
+
+
+def _lora(ready: Ready, lora: Lora) -> Finding:
     """Attached to every named target in every block, to nothing else, and nothing else learns."""
-    name = "LoRA"
-    model, lora = ready.trainer.model, ready.recipe.lora
+    name, model = "LoRA", ready.trainer.model
     layers = ready.loaded.model.config.num_hidden_layers
     attached: Counter[str] = Counter()
     transposed: list[str] = []

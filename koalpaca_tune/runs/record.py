@@ -102,13 +102,14 @@ def tokenizer_hash(encoder: Encoder) -> str:
 
 
 def of_adapter(folder: Path) -> tuple[dict[str, Any], Recipe]:
-    """The record and recipe that an adapter was made with.
+    """The record and recipe that an adapter was made with, or the model of a full fine-tuning.
 
     Raises:
-        KoalpacaError: no adapter of ours (adapter-missing).
+        KoalpacaError: neither, or not ours (adapter-missing).
     """
     path = folder / NAME
-    for name in (NAME, "adapter_config.json", "adapter_model.safetensors"):
+    whole = (folder / "config.json").is_file() and not (folder / "adapter_config.json").exists()
+    for name in (NAME,) if whole else (NAME, "adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():
             raise KoalpacaError(
                 "adapter-missing",
@@ -118,8 +119,23 @@ def of_adapter(folder: Path) -> tuple[dict[str, Any], Recipe]:
             )
     record = jsonl.read_json(path)
     try:
-        return record, Recipe.model_validate(record["recipe"])
+        recipe = Recipe.model_validate(record["recipe"])
     except (KeyError, ValueError) as error:
         raise KoalpacaError(
             "adapter-missing", f"its {NAME} holds no recipe that can be read.", where=str(path)
         ) from error
+    if recipe.full != whole:
+        raise KoalpacaError(
+            "adapter-missing",
+            f"its {NAME} is that of {'an adapter' if whole else 'a whole model'}, and it holds none.",
+            where=str(folder),
+            fix="Give the 'adapter' (or 'model') folder of a run.",
+        )
+    return record, recipe
+
+
+def weights_hash(folder: Path) -> str:
+    """16 hex digits of an adapter's weights, or of those of a whole model."""
+    files = sorted(folder.glob("*.safetensors"))
+    digests = [sha256(file) for file in files]
+    return (digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())[:16]

@@ -104,6 +104,9 @@ def check_contents(
 
 def allowed(key: str, allow: Sequence[str]) -> bool:
     """Whether a key, or a section that it stands in, is among those named."""
+    if key == "lora":
+        # an adapter, or none: no checkpoint fits both
+        return False
     return key not in FIXED and any(key == name or key.startswith(f"{name}.") for name in allow)
 
 
@@ -188,7 +191,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _differs(where: str, what: str, key: str, mend: str) -> Problem:
-    accept = "" if key in FIXED else f"; or accept it: --allow {key}"
+    accept = "" if key in (*FIXED, "lora") else f"; or accept it: --allow {key}"
     return Problem("resume-differs", what, where, f"{mend}, or start a new run: out=runs/NEW{accept}.")
 
 

@@ -82,7 +82,8 @@ class Asked:
         taken = {text.partition("=")[0] for text in self.fixed} & {one.key for one in self.space}
         for one in self.space:
             for value in one.values:
-                load.load(self.recipe, [*self.fixed, f"{one.key}={value}"])
+                load.load(self.recipe, [*self.fixed, *spaces.overrides(one.key, value)])
+        self._check_pairs()
         if taken:
             raise KoalpacaError(
                 "sweep-values",
@@ -110,6 +111,26 @@ class Asked:
                 "run-exists", "the folder is not empty.", where=str(self.out), fix="Choose another --out."
             )
         return reference
+
+    def _check_pairs(self) -> None:
+        """A name that stands for several keys may leave another dimension without any effect.
+
+        Raises:
+            KoalpacaError: two values that do not go together (sweep-values).
+        """
+        named = [one for one in self.space if one.key in spaces.NAMED]
+        for one, other in product(named, self.space):
+            for value in one.values if one is not other else ():
+                both = [*spaces.overrides(one.key, value), *spaces.overrides(other.key, other.values[0])]
+                try:
+                    load.load(self.recipe, [*self.fixed, *both])
+                except KoalpacaError as error:
+                    raise KoalpacaError(
+                        "sweep-values",
+                        f"'{one.key}={value}' and '{other.key}' do not go together: {error.problems[0].what}",
+                        where="command line",
+                        fix="Try them in two sweeps.",
+                    ) from error
 
     def as_dict(self, reference: Recipe) -> dict[str, Any]:
         """What makes two sweeps the same. More trials, or more judged, go on with a sweep."""
@@ -333,7 +354,7 @@ def _train(asked: Asked, name: str, changes: Mapping[str, str], choose: Path, ru
         return found
     overrides = [
         *(text for text in asked.fixed if text.partition("=")[0] not in ("out", "data.valid")),
-        *(f"{key}={value}" for key, value in changes.items()),
+        *(text for key, value in changes.items() for text in spaces.overrides(key, value)),
         f"data.valid={choose}",
         f"out={folder}",
     ]
@@ -347,25 +368,32 @@ def _train(asked: Asked, name: str, changes: Mapping[str, str], choose: Path, ru
 
 def _ended(asked: Asked, name: str, changes: Mapping[str, str]) -> Trial:
     """How a run ended, by its folder."""
-    record = asked.out / "runs" / name / "adapter" / "record.json"
-    if record.is_file():
-        return Trial(name, changes, jsonl.read_json(record)["result"])
+    made = _made(asked, name)
+    if made is not None:
+        return Trial(name, changes, jsonl.read_json(made / "record.json")["result"])
     log = asked.out / "runs" / f"{name}.log"
     said = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
     errors = [line for line in said if line.startswith("error")] or said[-1:]
     return Trial(name, changes, None, errors[0].strip() if errors else "it did not begin")
 
 
+def _made(asked: Asked, name: str) -> Path | None:
+    """The adapter of a run that ended, or its model."""
+    run = asked.out / "runs" / name
+    return next((run / made for made in ("adapter", "model") if (run / made / "record.json").is_file()), None)
+
+
 def _judge(asked: Asked, one: Trial, reference: Recipe, heldout: Path, run: Run) -> None:
     out = asked.out / "judged" / one.name
     if (out / "adapter" / "result.json").is_file():
         return
-    adapter = asked.out / "runs" / one.name / "adapter"
+    made = _made(asked, one.name)
+    assert made is not None, "it has a loss"
     arguments = [
         "eval",
         reference.base.path,
         "--adapter",
-        str(adapter),
+        str(made),
         "--heldout",
         str(heldout),
         "--out",

@@ -1,6 +1,6 @@
 """`koalpaca train`: a recipe to a run folder.
 
-run.yaml  record.json  metrics.jsonl  checkpoints/  adapter/  report/loss.svg
+run.yaml  record.json  metrics.jsonl  checkpoints/  adapter/ (or model/)  report/loss.svg
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.data import licences
 from koalpaca_tune.data import load as data
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.models import adapter, base, tokenizer
+from koalpaca_tune.models import adapter, base, tokenizer, whole
 from koalpaca_tune.records import Encoded
-from koalpaca_tune.runs import record
+from koalpaca_tune.runs import energy, record
 from koalpaca_tune.runs import resume as resuming
 from koalpaca_tune.runs.resume import check_folder as check_folder
 from koalpaca_tune.tokens.encode import Encoder
@@ -80,13 +80,14 @@ def read_examples(recipe: Recipe) -> Examples:
 
 
 def make_ready(recipe: Recipe, examples: Examples) -> Ready:
-    """Loads the base, attaches the adapter, plans the steps.
+    """Loads the base, attaches the adapter (or releases all weights), plans the steps.
 
     Raises:
         KoalpacaError: anything that cannot be as the recipe says.
     """
     config, architecture = base.describe(recipe.base)
-    adapter.check_names(recipe.lora, architecture.linears, config.model_type)
+    if recipe.lora is not None:
+        adapter.check_names(recipe.lora, architecture.linears, config.model_type)
     room = getattr(config, "max_position_embeddings", None)
     if room is not None and recipe.data.max_length > room:
         raise KoalpacaError(
@@ -105,7 +106,7 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
     steps = loop.plan(recipe, examples.train, runner)
     prepared = engines.prepare(recipe, config, compute, examples.train, steps, runner.device, runner.num_processes)
     loaded = base.load(recipe.base, recipe.quantization, runner.device)
-    model = adapter.attach(loaded, recipe.lora, recipe.base.path)
+    model = whole.release(loaded) if recipe.lora is None else adapter.attach(loaded, recipe.lora, recipe.base.path)
     trainer = Trainer(
         recipe,
         model,
@@ -116,8 +117,10 @@ def make_ready(recipe: Recipe, examples: Examples) -> Ready:
         accelerator=runner,
         planned=steps,
         prepared=prepared,
+        write=lambda folder: whole.save(model, folder, loaded, recipe.base, examples.encoder.template),
     )
-    return Ready(recipe, examples, loaded, adapter.trainable(model), trainer, runner)
+    trainable = (whole if recipe.full else adapter).trainable(model)
+    return Ready(recipe, examples, loaded, trainable, trainer, runner)
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -202,7 +205,7 @@ def run(
     with resuming.held(folder) if main else contextlib.nullcontext():
         accepted = _take_over(ready, entry, folder, allow) if resume else {}
         if main:
-            for place in (folder, folder / "adapter", folder / "report"):
+            for place in (folder, folder / ready.recipe.output, folder / "report"):
                 durable.sweep(place)
         if main and not resume:
             _write(folder, entry)
@@ -219,6 +222,7 @@ def run(
                 # only now: the checkpoint fits what was accepted
                 _write_recipe(folder, ready.recipe)
 
+        meter = energy.Meter(energy.cards() if main else ())
         try:
             metrics = ready.trainer.run(
                 folder,
@@ -237,8 +241,12 @@ def run(
         if main:
             entry["finished"] = record.now()
             entry["result"] = summary(metrics.rows)
+            # of a resumed run the counter saw the last part alone
+            used = None if resume else meter.used()
+            if used is not None:
+                entry["result"]["energy"] = used
             _write(folder, entry)
-            jsonl.write_json(folder / "adapter" / record.NAME, entry)
+            jsonl.write_json(folder / ready.recipe.output / record.NAME, entry)
     return entry
 
 

@@ -29,11 +29,18 @@ class Circumstances:
         recipe: of the run.
         fast: whether our own blocks compute it.
         capability: of the card, or None on the CPU.
+        cudnn: whether torch may compute attention with cuDNN.
     """
 
     recipe: Recipe
     fast: bool
     capability: tuple[int, int] | None
+    cudnn: bool = False
+
+    @property
+    def masked_cudnn(self) -> bool:
+        """Whether torch would give cuDNN attention with a mask to compute: the plain engine, on Hopper or newer."""
+        return not self.fast and self.capability is not None and self.capability[0] >= 9
 
 
 @dataclass(frozen=True)
@@ -88,15 +95,16 @@ FAULTS = (
     ),
     # pytorch issue 196678 and trl issue 7181: from 2.11 on (2.13.0 is the newest tried there) the default SDPA
     # backend on H100 and H200 is cuDNN, whose backward pass with a mask gives NaN in the gradient of q where a row
-    # is an odd multiple of 64 tokens and scores are strongly negative. Our fast engine passes no mask.
+    # is an odd multiple of 64 tokens and scores are strongly negative. `models.base.load` switches it off, since
+    # transformers' modules pass masks; our fast engine passes none.
     Fault(
         "torch",
         ">=2.11,<=2.13.0",
-        "note",
-        "plain 엔진의 cuDNN 어텐션이 드물게 NaN 기울기를 냅니다 "
-        "(the plain engine's cuDNN attention may give NaN gradients)",
-        "engine.kind=fast를 쓰세요. NaN이 나면 멈추고 알려 줍니다 (use the fast engine; a NaN stops the run).",
-        lambda here: not here.fast and here.capability is not None and here.capability[0] >= 9,
+        "bad",
+        "plain 엔진의 어텐션에 cuDNN이 켜져 있어 NaN 기울기가 날 수 있습니다 "
+        "(cuDNN attention is on: the plain engine's gradients may be NaN)",
+        "torch.backends.cuda.enable_cudnn_sdp(False), 또는 engine.kind=fast (or the fast engine).",
+        lambda here: here.masked_cudnn and here.cudnn,
     ),
 )
 
@@ -114,6 +122,8 @@ def check(here: Circumstances, installed: Mapping[str, str] | None = None) -> li
         if version and SpecifierSet(fault.releases).contains(version, prereleases=True) and fault.strikes(here):
             found.append(Finding(NAME, fault.state, f"{fault.package} {version}: {fault.why}", fault.fix))
     seen = ", ".join(f"{name} {_version(name, installed) or '-'}" for name in SHOWN)
+    if here.masked_cudnn and not here.cudnn:
+        seen += "; 어텐션에 cuDNN을 쓰지 않음 (attention without cuDNN: pytorch issue 196678)"
     return found or [Finding(NAME, "ok", seen)]
 
 

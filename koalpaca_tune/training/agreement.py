@@ -60,9 +60,15 @@ def _gradients_comparable(trainer: Trainer) -> bool:
     """Not where it would need more memory than the run, differ by rounding, or wait for other processes."""
     choice = trainer.prepared.choice
     graphs = choice is not None and choice.graphs
-    # with dropout the gradients are those of eval mode, in which transformers keeps all activations
-    room = trainer.recipe.lora.dropout == 0.0 or trainer.accelerator.device.type == "cpu"
+    # with dropout the gradients are those of eval mode, in which transformers keeps all activations; without an
+    # adapter they are as large as the model, and are kept in host memory twice
+    room = (_dropout(trainer) == 0.0 and not trainer.recipe.full) or trainer.accelerator.device.type == "cpu"
     return room and not graphs and trainer.prepared.compute != "fp8" and trainer.accelerator.num_processes == 1
+
+
+def _dropout(trainer: Trainer) -> float:
+    lora = trainer.recipe.lora
+    return 0.0 if lora is None else lora.dropout
 
 
 @torch.no_grad()
@@ -80,7 +86,7 @@ def _loss_and_gradient(
     trainer: Trainer, parts: Sequence[Sequence[Sequence[Encoded]]], learned: int
 ) -> tuple[float, list[Tensor]]:
     """Without dropout, which would differ; otherwise in the mode of a run."""
-    trainer.engine.train(trainer.recipe.lora.dropout == 0.0)
+    trainer.engine.train(_dropout(trainer) == 0.0)
     for parameter in trainer.parameters:
         parameter.grad = None
     total = torch.zeros((), dtype=torch.float64, device=trainer.accelerator.device)

@@ -1,8 +1,9 @@
 """Checkpoints: everything that the next step depends on, in safetensors and JSON, renamed into place whole.
 
-A checkpoint holds the adapter, the optimizer's state, the random generators, the step and the lines of metrics
-so far. The data order is a function of the step (training.steps), the learning rate too. `SHA256SUMS` tells a
-file that was cut short or flipped (`sha256sum -c` reads it): such a checkpoint is not gone on from.
+A checkpoint holds what is trained (the adapter, or all weights in float32), the optimizer's state, the random
+generators, the step and the lines of metrics so far. The data order is a function of the step (training.steps),
+the learning rate too. `SHA256SUMS` tells a file that was cut short or flipped (`sha256sum -c` reads it): such a
+checkpoint is not gone on from.
 """
 
 from __future__ import annotations
@@ -13,26 +14,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.models import adapter
 from koalpaca_tune.training import durable, generators
+from koalpaca_tune.training.trained import ADAPTER_FILES, WEIGHTS, WHOLE_FILES, Trained
 
 PREFIX, DAMAGED = "step-", "damaged-"
 TENSOR, PAIRS = "tensor", "pairs"
 STATE, TENSORS, TRAIL, SUMS = "state.json", "state.safetensors", "metrics.jsonl", "SHA256SUMS"
-FILES = (adapter.CONFIG, adapter.WEIGHTS, TENSORS, STATE, TRAIL)
+OTHERS = (TENSORS, STATE, TRAIL)
+FILES = (*ADAPTER_FILES, *OTHERS)
+"""Of a checkpoint with an adapter."""
 
 
 def save(
     folder: Path,
     step: int,
-    model: Any,
+    trained: Trained,
     optimizer: Any,
     state: Mapping[str, Any],
     *,
@@ -44,7 +46,7 @@ def save(
     Args:
         folder: of the checkpoints.
         step: steps done.
-        model: with its adapter.
+        trained: what the run trains.
         optimizer: torch's or bitsandbytes'.
         state: what else the loop needs, as JSON.
         rows: lines of metrics so far.
@@ -60,7 +62,7 @@ def save(
         with durable.writing(final, f"{older[-1]} is there." if older else ""):
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir(parents=True)
-            adapter.save(model, made)
+            trained.save(made)
             tensors, scalars = _flatten(optimizer.state_dict())
             drawn, others = generators.pack(random)
             save_file({**tensors, **drawn}, made / TENSORS)
@@ -95,6 +97,13 @@ def listed(folder: Path) -> list[Path]:
     return sorted(found, key=step_of)
 
 
+def files_of(path: Path) -> tuple[str, ...]:
+    """The files that a checkpoint must have, SHA256SUMS aside: those of an adapter, or of all weights."""
+    listed = (path / SUMS).read_bytes() if (path / SUMS).is_file() else b""
+    whole = (path / WEIGHTS).is_file() or f"  {WEIGHTS}\n".encode() in listed
+    return (*WHOLE_FILES, *OTHERS) if whole else FILES
+
+
 def sums(path: Path) -> str:
     """The content that SHA256SUMS must have.
 
@@ -102,7 +111,7 @@ def sums(path: Path) -> str:
         OSError: a file cannot be read.
     """
     lines = []
-    for name in FILES:
+    for name in files_of(path):
         with (path / name).open("rb") as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     return "".join(lines)
@@ -115,7 +124,7 @@ def fault(path: Path) -> str:
         found = sums(path).splitlines(keepends=True)
     except OSError as error:
         return f"{Path(error.filename).name}: {error.strerror}"
-    wrong = [name for name, one in zip(FILES, found, strict=True) if one not in written]
+    wrong = [name for name, one in zip(files_of(path), found, strict=True) if one not in written]
     if wrong:
         return f"{wrong[0]} is not what was written"
     return "" if written == found else f"{SUMS} is not what was written"
@@ -131,8 +140,8 @@ def set_aside(path: Path) -> Path:
     return path.rename(free)
 
 
-def restore(path: Path, model: Any, optimizer: Any, rank: int = 0) -> dict[str, Any]:
-    """Puts a checkpoint's adapter, optimizer and a process's random state in place; returns state.json.
+def restore(path: Path, trained: Trained, optimizer: Any, rank: int = 0) -> dict[str, Any]:
+    """Puts a checkpoint's weights, optimizer and a process's random state in place; returns state.json.
 
     A process that the run did not have before keeps its own random state.
 
@@ -141,11 +150,8 @@ def restore(path: Path, model: Any, optimizer: Any, rank: int = 0) -> dict[str, 
     """
     try:
         state = jsonl.read_json(path / STATE)
-        weights = load_file(path / adapter.WEIGHTS)
         tensors = load_file(path / TENSORS)
-        result = peft.set_peft_model_state_dict(model, weights)
-        if result.unexpected_keys:
-            raise KeyError(result.unexpected_keys[0])
+        trained.restore(path)
         optimizer.load_state_dict(_unflatten(tensors, state["optimizer"]))
         drawn = generators.unpack(tensors, state["rng"])
         if rank < len(drawn):

@@ -13,7 +13,6 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from koalpaca_tune.diagnosis.watch import Notice
 from koalpaca_tune.errors import KoalpacaError
-from koalpaca_tune.models import adapter
 from koalpaca_tune.training import checkpoint, durable, generators, guard, position, signals, store
 from koalpaca_tune.training.metrics import Metrics
 from koalpaca_tune.training.window import Window
@@ -140,7 +139,7 @@ class Course:
 
     def _restore(self, path: Path) -> dict[str, Any]:
         trainer = self.trainer
-        state = checkpoint.restore(path, trainer.model, trainer.optimizer, trainer.accelerator.process_index)
+        state = checkpoint.restore(path, trainer.trained, trainer.optimizer, trainer.accelerator.process_index)
         self.best = state["best"]
         return state
 
@@ -204,7 +203,7 @@ class Course:
             checkpoint.save(
                 self.checkpoints,
                 done,
-                trainer.model,
+                trainer.trained,
                 trainer.optimizer,
                 state,
                 rows=self.metrics.rows,
@@ -275,18 +274,22 @@ class Course:
     # the end
 
     def _finish(self) -> None:
-        model, final = self.trainer.model, self.folder / "adapter"
-        if adapter.is_zero(model):
+        trained, recipe = self.trainer.trained, self.trainer.recipe
+        final = self.folder / recipe.output
+        if bool(trained.idle().all()):
             raise KoalpacaError(
                 "adapter-dead",
-                "after training every B matrix is still zero: the adapter changes nothing.",
+                "after training every weight is as it was: nothing was learned."
+                if recipe.full
+                else "after training every B matrix is still zero: the adapter changes nothing.",
                 where=str(self.folder),
                 fix="Check the learning rate and the data.",
             )
         made = durable.aside(final)
         with durable.writing(final):
             shutil.rmtree(made, ignore_errors=True)
-            adapter.save(model, made)
+            made.mkdir(parents=True)
+            trained.write(made)
             durable.place(made, final)
         self.metrics.plot(self.folder / "report" / "loss.svg")
 

@@ -21,7 +21,7 @@ from koalpaca_tune.planner import choose as planner
 from koalpaca_tune.planner import lengths, shape, work
 from koalpaca_tune.planner.choice import Choice
 from koalpaca_tune.planner.seconds import useful_flop
-from koalpaca_tune.planner.support import fp8_obstacle, obstacle
+from koalpaca_tune.planner.support import fp8_obstacle, obstacle, plain_only
 from koalpaca_tune.records import Encoded
 from koalpaca_tune.training import objective
 from koalpaca_tune.training.steps import Step, deal
@@ -127,7 +127,7 @@ def prepare(
     """
     engine = recipe.engine
     longest = max(len(one.ids) for one in examples)
-    why = "" if engine.kind == "plain" else obstacle(config, compute) or ""
+    why = "" if engine.kind == "plain" else plain_only(recipe) or obstacle(config, compute) or ""
     if why:
         _no_idle_keys(engine, why)
     fast = engine.kind != "plain" and not why
@@ -189,7 +189,7 @@ def _no_idle_keys(engine: Engine, why: str) -> None:
     if engine.kind == "fast":
         raise KoalpacaError(
             "engine-unsupported",
-            f"our own blocks cannot compute this base: {why}.",
+            f"our own blocks cannot compute this run: {why}.",
             where="engine.kind",
             fix="Set it to auto or plain.",
         )
@@ -204,7 +204,7 @@ def _no_idle_keys(engine: Engine, why: str) -> None:
     if idle:
         raise KoalpacaError(
             "engine-unsupported",
-            f"it has no effect: our own blocks cannot compute this base ({why}).",
+            f"it has no effect: our own blocks cannot compute this run ({why}).",
             where=f"engine.{idle[0]}",
             fix="Remove it.",
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from koalpaca_tune.models import base
 from koalpaca_tune.models.architectures import Architecture
 from koalpaca_tune.models.forward import causal
 from koalpaca_tune.records import Encoded
-from koalpaca_tune.training import engines, guard, optimizer
+from koalpaca_tune.training import engines, guard, launch, optimizer
 from koalpaca_tune.training.course import Course, Event, Progress
 from koalpaca_tune.training.engines import Prepared
 from koalpaca_tune.training.guard import Rollback
-from koalpaca_tune.training.metrics import Metrics
+from koalpaca_tune.training.metrics import Metrics, resident_gib
 from koalpaca_tune.training.signals import Signals
 from koalpaca_tune.training.steps import Step, deal, steps
+from koalpaca_tune.training.trained import Adapter, Trained, Whole
 from koalpaca_tune.training.window import Reading, Window, Work
 
 SCORED_AT_ONCE = 512
@@ -33,9 +35,14 @@ SCORED_AT_ONCE = 512
 
 
 def accelerator(compute: torch.dtype, device: torch.device) -> accelerate.Accelerator:
-    """bfloat16 autocast on CUDA; none on the CPU, where float32 is exact and faster."""
+    """bfloat16 autocast on CUDA; none on the CPU, where float32 is exact and faster.
+
+    Raises:
+        KoalpacaError: the launcher asks for something else (launch-option).
+    """
     cpu = device.type == "cpu"
     mixed = "bf16" if compute == torch.bfloat16 and not cpu else "no"
+    launch.check(os.environ, mixed)
     return accelerate.Accelerator(mixed_precision=mixed, cpu=cpu)
 
 
@@ -55,6 +62,7 @@ class Trainer:
     """One run in memory: model, data, plan. `run` goes from the first step, or a checkpoint, to the end.
 
     Attributes:
+        trained: what the run trains, and `parameters`, what of it the optimizer updates.
         steps: every step of the plan.
         shift: steps done in another plan, beyond those that this one has behind it (`position`).
         rollbacks: those of the run so far.
@@ -62,6 +70,7 @@ class Trainer:
         asked: whether some process was asked to end, as all of them know.
         engine: what computes micro-steps, as this process holds it.
         objective: the same, wrapped for data parallelism where there are several processes.
+        adds_up: gradients are added up over processes here, not by that wrapping.
     """
 
     def __init__(
@@ -76,10 +85,12 @@ class Trainer:
         accelerator: accelerate.Accelerator,
         planned: list[Step] | None = None,
         prepared: Prepared | None = None,
+        write: Callable[[Path], None] | None = None,
     ) -> None:
         """Prepares optimizer and engine; `model` carries the adapter, on its device.
 
-        `planned` and `prepared` are the steps and the engine's choice where they are known already.
+        `planned` and `prepared` are the steps and the engine's choice where they are known already. Without an
+        adapter all of the model is trained, and in the end `write` puts it into a folder.
         """
         self.recipe = recipe
         self.training = recipe.training
@@ -87,7 +98,8 @@ class Trainer:
         self.model = model
         self.train = train
         self.valid = valid
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.trained: Trained = Whole(model, write or model.save_pretrained) if recipe.full else Adapter(model)
+        self.parameters = self.trained.parameters
         # accelerate would move the state to its device; bitsandbytes' paged state must stay where it is
         self.optimizer = optimizer.build(self.parameters, self.training, accelerator.device)
         self.steps = planned or plan(recipe, train, accelerator)
@@ -104,13 +116,17 @@ class Trainer:
             device=accelerator.device,
             compute=compute,
         )
-        # the fast engine's gradients do not come through autograd: `_step` adds them up over ranks
-        self.objective: Any = self.engine if self.prepared.fast else accelerator.prepare_model(self.engine)
+        # the fast engine's gradients do not come through autograd, those of master weights leave it early
+        self.adds_up = self.prepared.fast or self.trained.beside
+        self.objective: Any = (
+            self.engine
+            if self.prepared.fast
+            else accelerator.prepare_model(self.engine, evaluation_mode=self.trained.beside)
+        )
         self.shift = 0
         self.rollbacks: list[Rollback] = []
         self.signals = Signals()
         self.asked = False
-        self._ups = [p for name, p in model.named_parameters() if ".lora_B." in name]
         self._ahead: dict[int, Work] = {}
         self._reading: Reading | None = None
         # torch's fused optimizers leave out a step by a flag on the card
@@ -170,7 +186,7 @@ class Trainer:
         if self.prepared.fast:
             self.engine.begin(number)
         # data parallelism averages gradients over ranks; the sum is what is wanted
-        weight = (1 if self.prepared.fast else self.accelerator.num_processes) / work.learned
+        weight = (1 if self.adds_up else self.accelerator.num_processes) / work.learned
         # the second: processes that were asked to end; all learn of it at the same step
         sums = torch.zeros(2, device=self.accelerator.device)
         total = sums[0]
@@ -180,8 +196,8 @@ class Trainer:
                 loss = self.objective(*arguments)
                 self.accelerator.backward(loss * weight)
             total += loss.detach()
-        if self.prepared.fast and self.accelerator.num_processes > 1:
-            torch.distributed.all_reduce(self.engine.gradients.flat)
+        if self.adds_up and self.accelerator.num_processes > 1:
+            self._add_up()
         norm = self._clip()
         if self.signals.caught is not None:
             sums[1] = 1.0
@@ -196,12 +212,23 @@ class Trainer:
         else:
             self.settle(window)
         self.optimizer.step()
+        self.trained.publish()
         if self.prepared.fast:
             self.engine.gradients.flat.zero_()
         else:
             self.optimizer.zero_grad(set_to_none=True)
         # while the card computes
         self._ahead = {number + 1: self._work(number + 1)} if number + 1 < self.total else {}
+
+    def _add_up(self) -> None:
+        """Sums gradients over processes."""
+        if self.prepared.fast:
+            torch.distributed.all_reduce(self.engine.gradients.flat)
+            return
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
 
     def _clip(self) -> Tensor:
         """The norm of all gradients, which are made no longer than training.max_grad_norm."""
@@ -265,16 +292,18 @@ class Trainer:
         sums = window.row()
         speed = sums["tokens_per_second"] / self.accelerator.num_processes
         cuda = self.accelerator.device.type == "cuda"
-        zero = torch.stack([matrix.detach().any() for matrix in self._ups]).logical_not().float().mean()
+        # of an adapter alone: B begins at zero, other weights do not
+        zero = None if self.recipe.full else round(float(self.trained.idle().float().mean()), 4)
         return {
             "step": number + 1,
             "epoch": round(self.steps[number - self.shift].epoch, 4),
             "learning_rate": self.rate(number),
             **sums,
             "mfu": self.prepared.mfu(speed),
-            "adapter_zero": round(float(zero), 4),
+            "adapter_zero": zero,
             "memory_gib": round(torch.cuda.memory_allocated() / 2**30, 2) if cuda else None,
             "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if cuda else None,
+            "host_memory_gib": resident_gib(),
         }
 
     @torch.no_grad()

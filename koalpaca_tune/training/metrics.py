@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ from koalpaca_tune.training import durable
 
 ABANDONED = "abandoned.jsonl"
 """Beside metrics.jsonl: lines of steps that were taken back."""
+
+
+def resident_gib() -> float | None:
+    """What this process holds of the machine's memory now, in GiB; None where the system does not tell (/proc)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**30, 3)
 
 
 class Metrics:

@@ -2,7 +2,7 @@
 
 What it costs: four steps, none larger than two micro-steps, one micro-step computed twice more with its gradients,
 and one forward pass of a short document by transformers. Of a 12.8B base on one card that is seconds, beside
-minutes of loading. The adapter is copied to host memory, so that the card needs no more than the plan says.
+minutes of loading. What is trained is copied to host memory, so that the card needs no more than the plan says.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from koalpaca_tune.models.architectures import Architecture
 from koalpaca_tune.training import agreement, generators, optimizer
 from koalpaca_tune.training.loop import Trainer
 from koalpaca_tune.training.steps import Step
+from koalpaca_tune.training.trained import digest
 from koalpaca_tune.training.window import Window
 
 STEPS = 3
@@ -35,14 +36,15 @@ class Probe:
     Attributes:
         losses: mean of each step, in nats per learned token.
         norms: of each step's gradients, before clipping.
-        matrices: LoRA matrices that are trained.
+        matrices: LoRA matrices, or weights, that are trained.
         unreached: those that no step had a gradient for.
-        still_zero: B matrices that are all zero after the last.
+        moving: how many of them must leave what they begin at: B matrices, or all weights.
+        idle: those of them that have not, after the last step.
         rows: of a probed step.
         loss_apart: relative difference of the loss when each document is computed alone.
         gradient_apart: the same of the gradients; None where it was not measured.
         loss_again, norm_again: relative differences of the first step, taken a second time.
-        same_again: whether that left the adapter the same to the last bit.
+        same_again: whether that left what is trained the same to the last bit.
         against_transformers: relative difference of a document's loss to that of transformers and PEFT; None
             where they compute the run, or lack the memory.
         step_seconds, step_tokens: of a probed step, the first aside.
@@ -53,7 +55,8 @@ class Probe:
     norms: tuple[float, ...]
     matrices: int
     unreached: tuple[str, ...]
-    still_zero: tuple[str, ...]
+    moving: int
+    idle: tuple[str, ...]
     rows: int
     loss_apart: float
     gradient_apart: float | None
@@ -69,7 +72,7 @@ class Probe:
 def probe(trainer: Trainer, architecture: Architecture) -> Probe:
     """Takes the first steps of a run that has not begun, looks, and puts everything back.
 
-    Adapter, optimizer, generators, gradients, modes and plan are as before, also when it ends with an error.
+    Weights, optimizer, generators, gradients, modes and plan are as before, also when it ends with an error.
 
     Raises:
         KoalpacaError: loss or gradient not finite (loss-not-finite).
@@ -87,7 +90,7 @@ class _Before:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._steps = trainer.steps
-        self._adapter = [p.detach().cpu().clone() for p in trainer.parameters]
+        self._weights = trainer.trained.held()
         self._generators = generators.take()
         self._modes = [(module, module.training) for module in trainer.model.modules()]
 
@@ -101,40 +104,37 @@ class _Before:
             torch.cuda.reset_peak_memory_stats()
 
     def put_back_state(self) -> None:
-        """What a step depends on: adapter, optimizer, generators."""
+        """What a step depends on: weights, optimizer, generators."""
         trainer = self._trainer
         trainer.forget()
-        # in place: the fast engine holds views
-        with torch.no_grad():
-            for parameter, old in zip(trainer.parameters, self._adapter, strict=True):
-                parameter.copy_(old)
-                parameter.grad = None
+        trainer.trained.put(self._weights)
+        for parameter in trainer.parameters:
+            parameter.grad = None
         # a new one: bitsandbytes' cannot be emptied
         trainer.optimizer = optimizer.build(trainer.parameters, trainer.training, trainer.accelerator.device)
         generators.put(self._generators)
 
 
 def _look(trainer: Trainer, architecture: Architecture, before: _Before) -> Probe:
-    names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    names, watched = trainer.trained.names, trainer.trained.watched
     cuda = trainer.accelerator.device.type == "cuda"
     trainer.steps = _small(trainer)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     reach = _Reach(trainer)
     taken = [_take(trainer, 0)]
-    first = [p.detach().cpu().clone() for p in trainer.parameters]
+    first = digest(trainer.parameters)
     began = time.perf_counter()
     taken += [_take(trainer, number) for number in range(1, STEPS)]
     seconds = (time.perf_counter() - began) / (STEPS - 1)
     peak = torch.cuda.max_memory_allocated() if cuda else None
     reached = reach.finish()
-    ups = [(name, p) for name, p in zip(names, trainer.parameters, strict=True) if ".lora_B." in name]
-    still_zero = tuple(name for name, matrix in ups if not bool(matrix.any()))
+    idle = tuple(name for name, still in zip(watched, trainer.trained.idle().tolist(), strict=True) if still)
     loss_apart, gradient_apart = agreement.apart(trainer)
     against = _against(trainer, architecture) if trainer.prepared.fast else None
     before.put_back_state()
     again = _take(trainer, 0)
-    same = all(torch.equal(p.detach().cpu(), old) for p, old in zip(trainer.parameters, first, strict=True))
+    same = digest(trainer.parameters) == first
     tokens = [
         sum(len(trainer.train[index].ids) for row in step.rows for index in row) for step in trainer.steps[:STEPS]
     ]
@@ -143,7 +143,8 @@ def _look(trainer: Trainer, architecture: Architecture, before: _Before) -> Prob
         norms=tuple(one.grad_norm for one in taken),
         matrices=len(names),
         unreached=tuple(name for name, found in zip(names, reached, strict=True) if not found),
-        still_zero=still_zero,
+        moving=len(watched),
+        idle=idle,
         rows=len(trainer.steps[0].rows),
         loss_apart=loss_apart,
         gradient_apart=gradient_apart,

@@ -74,10 +74,10 @@ def test_defaults_are_the_documented_ones() -> None:
             "Known: r, alpha, dropout, targets.",
         ),
         (
-            with_keys(base="trust_remote_code: true"),
-            "config-unknown-key | r.yaml:3:3: base.trust_remote_code: unknown key 'trust_remote_code' "
+            with_keys(base="use_safetensors: true"),
+            "config-unknown-key | r.yaml:3:3: base.use_safetensors: unknown key 'use_safetensors' "
             "(value true). "
-            "Known: path, revision.",
+            "Known: path, revision, trust_remote_code, code_sha256.",
         ),
         (
             with_keys(training="chekpoint_every: 8"),
@@ -318,6 +318,10 @@ QUANTIZATIONS = st.one_of(
         },
     ),
     st.just({"load_in_4bit": False}),
+    st.fixed_dictionaries(
+        {"load_in_8bit": st.just(True)},
+        optional={"load_in_4bit": st.just(False), "llm_int8_threshold": st.floats(0.0, 1e3)},
+    ),
 )
 ENGINES = st.one_of(
     st.fixed_dictionaries(

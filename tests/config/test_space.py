@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from koalpaca_tune.config.space import Choices, Range, combinations, read, written
+from koalpaca_tune.config import load
+from koalpaca_tune.config.space import QUANTISATIONS, Choices, Range, combinations, overrides, read, written
 from koalpaca_tune.errors import KoalpacaError
 
 
@@ -51,3 +52,45 @@ def test_what_makes_no_sense_is_one_error(texts: list[str], code: str) -> None:
     with pytest.raises(KoalpacaError) as error:
         read(texts)
     assert [problem.code for problem in error.value.problems] == [code]
+
+
+def test_a_quantisation_is_several_keys_under_one_name() -> None:
+    space, fixed = read(["quantization=nf4,full", "seed=7"])
+    assert space == [Choices("quantization", ("nf4", "full"))]
+    assert fixed == ["seed=7"]
+    assert overrides("seed", "7") == ("seed=7",)
+    _, fixed = read(["quantization=int8", "lora.r=2,4"])
+    assert fixed == ["quantization.load_in_8bit=true"]
+    with pytest.raises(KoalpacaError, match="Did you mean 'int8'") as error:
+        read(["quantization=nf4,int9"])
+    assert error.value.problems[0].code == "sweep-values"
+
+
+@pytest.mark.parametrize("start", QUANTISATIONS)
+def test_every_quantisation_is_set_whatever_stood_there(start: str) -> None:
+    """Also over the recipe's own keys, whose bnb_4bit_* mean nothing in 8 bits."""
+    seen = {}
+    for name in QUANTISATIONS:
+        recipe = load.load("demo", overrides("quantization", name))
+        seen[name] = (recipe.quantization, recipe.full)
+    assert len(set(map(str, seen.values()))) == len(QUANTISATIONS)
+    quantization, full = seen[start]
+    assert full is (start == "full")
+    assert quantization.load_in_8bit is (start == "int8")
+    assert quantization.load_in_4bit is (start in ("nf4", "nf4+double", "fp4"))
+    if quantization.load_in_4bit:
+        assert quantization.bnb_4bit_quant_type == start[:3]
+        assert quantization.bnb_4bit_use_double_quant is start.endswith("double")
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["lora=null", "lora.r=4"], "'lora.r' and 'lora' cannot both be given"),
+        (["lora.r=4", "lora=null"], "'lora' and 'lora.r' cannot both be given"),
+        (["quantization.load_in_8bit=true", "quantization.load_in_4bit=true"], "exclude each other"),
+    ],
+)
+def test_overrides_that_contradict_each_other_are_refused(texts: list[str], said: str) -> None:
+    with pytest.raises(KoalpacaError, match=said):
+        load.load("demo", texts)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from koalpaca_tune.config.recipe import Quantization
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.models import base, forward
+from koalpaca_tune.models import proof as proofs
 from koalpaca_tune.models.base import Loaded
 
 Load = Callable[..., Loaded]
@@ -145,7 +146,7 @@ def test_a_single_module_left_out_is_seen(tiny: str, load: Load) -> None:
 
 
 def test_modules_that_disagree_are_seen(tiny: str, load: Load) -> None:
-    proof = replace(load(tiny, NF4).proof, quant_type=base._only({"nf4", "fp4"}))
+    proof = replace(load(tiny, NF4).proof, quant_type=proofs._only({"nf4", "fp4"}))
     assert (
         "quant type is mixed: fp4, nf4, asked nf4" in code(lambda: base._compare(proof, NF4, torch.float32, "x"))[1]
     )

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.planner import memory, plain
+from koalpaca_tune.planner.card import CARDS
 from koalpaca_tune.planner.choice import RECOMPUTE, Choice
+from koalpaca_tune.planner.choose import choose
 from koalpaca_tune.planner.shape import Shape
 from koalpaca_tune.planner.work import Work
 
@@ -173,3 +176,39 @@ def test_smaller_micro_steps_and_less_dropout_never_need_more(work: Work, sizes:
     assert peak(work, small) <= peak(work, large)
     assert peak(replace(work, dropout=False), large) <= peak(replace(work, dropout=True), large)
     assert peak(work, large) <= peak(work, replace(large, graphs=True)) or work.engine == "plain"
+
+
+def test_golden_bytes_of_polyglot_ko_1_3b_in_8_bits(measured_work: Callable[..., Work]) -> None:
+    """A byte for each weight, and a float32 scale for each row: 9 H of them in a block of GPT-NeoX."""
+    work = measured_work("polyglot-ko-1.3b", engine="plain", four_bit=False, eight_bit=True)
+    parts = memory.memory(work, Choice(4096, "blocks", 0, False))
+    assert parts["weights"] == 24 * (12 * 2048**2 + 4 * 9 * 2048)
+    # one linear at a time, in the type of the products
+    assert parts["dequantised"] == 4 * 2048 * 2048 * 2
+    # bitsandbytes keeps the inputs of all four, 7 H, though the block is computed again
+    four = memory.memory(replace(work, eight_bit=False, four_bit=True), Choice(4096, "blocks", 0, False))
+    assert parts["saved"] - four["saved"] == 4096 * 24 * 7 * 2048 * 2
+
+
+def test_golden_bytes_of_full_fine_tuning(measured_work: Callable[..., Work]) -> None:
+    """In 16 bits a weight, its float32 copy, gradient and two moments: 18 bytes; in float32 no copy: 16."""
+    different = {"engine": "plain", "four_bit": False, "full": True, "lora_r": 0, "targets": ()}
+    work = measured_work("polyglot-ko-1.3b", **different)
+    count = work.shape.parameters
+    assert count == 1_331_810_304
+    held = memory.resident(work, 0)
+    assert held["weights"] + held["embeddings"] == 2 * count
+    assert held["adapter"] == 16 * count
+    assert held["dequantised"] == 0
+    whole = memory.resident(replace(work, weight_bytes=4, compute_bytes=4), 0)
+    assert sum(whole.values()) == 16 * count
+    small = memory.resident(replace(work, optimizer_bytes=2.0), 0)
+    assert small["adapter"] == 10 * count
+
+
+def test_full_fine_tuning_that_does_not_fit_is_told_what_would(measured_work: Callable[..., Work]) -> None:
+    different = {"engine": "plain", "four_bit": False, "full": True, "lora_r": 0, "targets": ()}
+    work = measured_work("polyglot-ko-5.8b", **different)
+    with pytest.raises(KoalpacaError, match=r"Train an adapter \(lora\) on a base in 4 bits") as error:
+        choose(work, CARDS["4090"], 22 * GIB)
+    assert error.value.problems[0].code == "memory-short"

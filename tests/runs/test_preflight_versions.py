@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+import torch
 
 from koalpaca_tune.config.recipe import Recipe
+from koalpaca_tune.models import base
 from koalpaca_tune.runs import versions
 from koalpaca_tune.runs.finding import Finding
 from koalpaca_tune.runs.versions import Circumstances
@@ -68,13 +70,31 @@ def test_packing_with_a_transformers_that_lets_documents_see_each_other(on_files
         ("2.13.0", False, None, False),
     ],
 )
-def test_pytorch_196678_cudnn_attention_of_the_plain_engine(
+def test_pytorch_196678_cudnn_attention_of_the_plain_engine_where_it_is_on(
     version: str, fast: bool, card: tuple[int, int] | None, told: bool, on_files: Callable[..., Recipe]
 ) -> None:
-    states = [
-        one.state for one in faults(on_files(), {"torch": version}, fast=fast, card=card) if "cuDNN" in one.seen
-    ]
-    assert states == (["note"] if told else [])
+    here = Circumstances(on_files(), fast, card, cudnn=True)
+    states = [one.state for one in versions.check(here, {"torch": version}) if "cuDNN" in one.seen]
+    assert states == (["bad"] if told else [])
+
+
+def test_pytorch_196678_trl_7181_loading_a_base_switches_cudnn_attention_off_and_preflight_says_so(
+    on_files: Callable[..., Recipe],
+) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        recipe = on_files()
+        base.load(recipe.base, recipe.quantization)
+        on = torch.backends.cuda.cudnn_sdp_enabled()
+        assert not on
+        (one,) = versions.check(Circumstances(recipe, False, HOPPER, cudnn=on), {"torch": "2.13.0"})
+        assert one.state == "ok"
+        assert "어텐션에 cuDNN을 쓰지 않음" in one.seen
+        (one,) = versions.check(Circumstances(recipe, True, HOPPER, cudnn=on), {"torch": "2.13.0"})
+        assert "cuDNN" not in one.seen
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def test_what_is_too_old_is_red_with_what_is_wanted(on_files: Callable[..., Recipe]) -> None:

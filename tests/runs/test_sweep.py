@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from koalpaca_tune import jsonl
 from koalpaca_tune.cli.main import cli
+from koalpaca_tune.config import load
 from koalpaca_tune.config import space as spaces
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.runs import swept as pages
-from koalpaca_tune.runs.sweep import Asked, _study, _tried, sweep
+from koalpaca_tune.runs.sweep import Asked, _judge, _study, _tried, sweep
 
 pytest.importorskip("optuna", reason="an extra: pip install koalpaca-tune[sweep]")
 
@@ -136,6 +137,38 @@ def test_trials_are_trained_judged_and_not_done_twice(words: list[str], tmp_path
     assert [problem.code for problem in error.value.problems] == ["sweep-differs"]
 
 
+class Noted:
+    """Leaves the record of a run where its recipe would, and notes what was asked."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, list[str]] = {}
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> int:
+        self.words[f"{arguments[0]} {log.stem}"] = list(arguments)
+        if arguments[0] == "train":
+            recipe = load.load(arguments[1], arguments[2:])
+            jsonl.write_json(Path(recipe.folder) / recipe.output / "record.json", {"result": {"valid_loss": 1.0}})
+        return 0
+
+
+def test_full_fine_tuning_is_a_trial_as_any_other(words: list[str], tmp_path: Path) -> None:
+    tried, run = asked([*words, "quantization=int8,full"], tmp_path), Noted()
+    reference = tried.check()
+    (tried.out / "runs").mkdir(parents=True)
+    trials = _tried(tried, tmp_path / "valid.jsonl", lambda name, what: None, run, 0)
+    assert [one.changes for one in trials] == [{"quantization": "int8"}, {"quantization": "full"}]
+    assert "quantization.load_in_8bit=true" in run.words["train trial-000"]
+    assert {"lora=null", "quantization.load_in_4bit=false"} <= set(run.words["train trial-001"])
+    for one in trials:
+        _judge(tried, one, reference, tmp_path / "valid.jsonl", run)
+    judged = [run.words[f"eval {one.name}"] for one in trials]
+    assert [given[given.index("--adapter") + 1].rpartition("/runs/")[2] for given in judged] == [
+        "trial-000/adapter",
+        "trial-001/model",
+    ]
+    assert [given[1] for given in judged] == ["embedded", "embedded"]
+
+
 def test_without_optuna_nothing_is_begun(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     run = Here()
@@ -184,6 +217,8 @@ def test_there_are_no_more_trials_than_asked_for_and_no_settings_are_trained_twi
         (["lora.r=4,none"], "config-type"),
         (["lora.rank=4,8"], "config-unknown-key"),
         (["lora.r=4,8", "data.valid=null"], "sweep-valid"),
+        (["quantization=nf4,full", "lora.r=4,8"], "sweep-values"),
+        (["quantization=int8,bf16", "quantization.bnb_4bit_quant_type=nf4,fp4"], "sweep-values"),
     ],
 )
 def test_what_cannot_be_tried_is_said_before_anything_is_trained(

@@ -25,7 +25,7 @@ from koalpaca_tune.training.steps import Step
 Make = Callable[..., Recipe]
 Prepare = Callable[..., Ready]
 # notices: a busy machine is told of as slow
-CLOCK = ("seconds", "data_seconds", "tokens_per_second", "notices")
+CLOCK = ("seconds", "data_seconds", "tokens_per_second", "host_memory_gib", "notices")
 
 
 @pytest.fixture(scope="module")

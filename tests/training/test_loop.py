@@ -159,6 +159,7 @@ def test_what_a_run_writes(make_recipe: Make, trained: Train, tmp_path: Path) ->
         "tokens_per_second",
         "mfu",
         "peak_memory_gib",
+        "host_memory_gib",
     }
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == [
         "step-0000004",

@@ -21,7 +21,7 @@ from koalpaca_tune.training import objective
 from koalpaca_tune.training.probe import Probe, probe
 
 # notices: a busy machine is told of as slow
-TIMES = {"seconds", "data_seconds", "tokens_per_second", "notices"}
+TIMES = {"seconds", "data_seconds", "tokens_per_second", "host_memory_gib", "notices"}
 
 
 def probed(ready: Ready) -> Probe:
@@ -120,7 +120,7 @@ def test_a_healthy_run_shows_nothing(
     recipe = make_recipe("gpt_neox", kind=kind, data={"packing": True})
     found = probed(ready(recipe))
     # two blocks of two targets, an A and a B each
-    assert (found.matrices, found.unreached, found.still_zero) == (8, (), ())
+    assert (found.matrices, found.unreached, found.idle) == (8, (), ())
     assert found.loss_apart < 1e-5
     assert found.gradient_apart is not None
     assert 0.0 < found.gradient_apart < 1e-4
@@ -144,7 +144,7 @@ def test_axolotl_312_a_matrix_without_gradient_stays_zero_and_is_named(
     found = probed(made)
     # of its A, the gradient is a product with that B
     assert found.unreached == (dead.replace("lora_B", "lora_A"), dead)
-    assert found.still_zero == (dead,)
+    assert found.idle == (dead,)
 
 
 def mean_of_means(monkeypatch: pytest.MonkeyPatch) -> None:

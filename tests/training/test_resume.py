@@ -43,7 +43,7 @@ def trail(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what depends on the clock."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     # notices: a busy machine is told of as slow
-    clock = ("seconds", "data_seconds", "tokens_per_second", "notices")
+    clock = ("seconds", "data_seconds", "tokens_per_second", "host_memory_gib", "notices")
     return [{key: value for key, value in json.loads(line).items() if key not in clock} for line in lines]
 
 
