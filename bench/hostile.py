@@ -27,7 +27,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "hostile"))
 
-MODULES = ("targets_text", "targets_files", "targets_models", "targets_hub")
+MODULES = ("targets_text", "targets_files", "targets_models", "targets_hub", "targets_runs")
 SLOWEST_S = 10.0
 MOST_CRASHES = 5
 
@@ -110,7 +110,9 @@ def main() -> int:
     given = parser.parse_args()
     total: Counter[str] = Counter()
     print(f"{'reader':<14}{'tried':>8}{'taken':>8}{'refused':>9}{'failed':>8}  refused with")
-    for name in given.only or targets():
+    # imported here, so that the processes of the tries have it, and a mistake in it is no empty row
+    known = targets()
+    for name in given.only or known:
         counts, failures = tried(name, given.tries, given.seconds)
         taken, failed, all_of_them = counts[""], counts["FAILED"], sum(counts.values())
         refused = {code: count for code, count in counts.most_common() if code not in ("", "FAILED")}

@@ -43,7 +43,7 @@ from koalpaca_tune.training import checkpoint
 
 LIVES = 9
 """Kills of one life at most; then it is let live to its end."""
-CLOCK = ("seconds", "data_seconds", "tokens_per_second")
+CLOCK = ("seconds", "data_seconds", "tokens_per_second", "host_memory_gib")
 CLOCKED = ("throughput", "stalled-data")
 COMMON = {
     "data": {"max_length": 96},

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from koalpaca_tune.comparison import categories, flips, guards, outcomes, scope, scoring, stats, titles, verdict
+from koalpaca_tune.comparison.as_written import AsWritten
 from koalpaca_tune.comparison.categories import Categories
 from koalpaca_tune.comparison.flips import Flip
 from koalpaca_tune.comparison.notice import Notice
@@ -125,9 +126,14 @@ def compare(before: Path, after: Path) -> Comparison:
         before, after: folders of `evaluate`, usually adapter off and on.
 
     Raises:
-        KoalpacaError: they did not do the same (compare-*), or one is not finished (eval-unfinished).
+        KoalpacaError: they did not do the same (compare-*), one is not finished (eval-unfinished), or not as it was
+            written (eval-shape).
     """
-    both = pair(before, after)
+    with AsWritten(before, after):
+        return _compared(pair(before, after))
+
+
+def _compared(both: Pair) -> Comparison:
     tested: list[tuple[TaskPair, Outcome, Paired]] = []
     missing: list[tuple[TaskPair, str]] = []
     for task in both.tasks:

@@ -9,6 +9,7 @@ from typing import Any
 
 from koalpaca_tune import html, jsonl, plots
 from koalpaca_tune.comparison import flips, titles, words
+from koalpaca_tune.comparison.as_written import AsWritten
 from koalpaca_tune.comparison.categories import Categories
 from koalpaca_tune.comparison.compare import Comparison, Row
 from koalpaca_tune.comparison.flips import Changed
@@ -56,8 +57,14 @@ def write(comparison: Comparison, out: Path, *, texts: bool = True) -> Path:
             can be shown where its data may not be.
 
     Raises:
-        KoalpacaError: `out` is one of the compared folders (compare-out).
+        KoalpacaError: `out` is one of the compared folders (compare-out), or a text of the results is none
+            (eval-shape).
     """
+    with AsWritten(comparison.pair.before.folder, comparison.pair.after.folder):
+        return _write(comparison, out, texts=texts)
+
+
+def _write(comparison: Comparison, out: Path, *, texts: bool) -> Path:
     sources = {comparison.pair.before.folder.resolve(), comparison.pair.after.folder.resolve()}
     if out.resolve() in sources:
         raise KoalpacaError(

@@ -25,9 +25,10 @@ def _recipe(recipe: Entry) -> Signals:
         "rate": float(training["learning_rate"]),
         "four_bit": float(bool(quantization["load_in_4bit"])),
         "float16": float(quantization.get("bnb_4bit_compute_dtype") == "float16"),
-        "scale": lora["alpha"] / lora["r"],
         "warmup": float(training["warmup_steps"]),
     }
+    if lora is not None:
+        found["scale"] = lora["alpha"] / lora["r"]
     if training["max_steps"] is not None:
         found["steps"] = float(training["max_steps"])
     return {f"recipe.{name}": value for name, value in found.items()}

@@ -38,6 +38,8 @@ WORSE = 1.05
 """Validation losses, two in a row, above the best by this factor."""
 SLOW = 0.4
 """Share of the usual tokens per second."""
+SLOW_SECONDS = 20.0
+"""So long it must stay there: on a shared machine a few short rows are slow by chance, and cost less than this."""
 STALLED = 0.3
 """Share of the time spent waiting for data."""
 CREEP_ROWS, CREEP = 8, 1.1
@@ -159,26 +161,38 @@ def gap(rows: Sequence[Row]) -> Evidence | None:
 
 
 def throughput(rows: Sequence[Row]) -> Evidence | None:
-    """Tokens per second fell under two fifths of the usual, twice in a row. Seen in the second such row."""
-    speeds = numbers(rows, "tokens_per_second")[1:]  # the first row holds start-up costs
-    if number(rows[-1], "tokens_per_second") is None or len(speeds) < ENOUGH + 2:
+    """Tokens per second fell under two fifths of the usual, in two rows and for twenty seconds. Seen then."""
+    timed = [
+        (speed, seconds)
+        for row in rows[1:]  # the first row holds start-up costs
+        if (speed := number(row, "tokens_per_second")) is not None
+        and (seconds := number(row, "seconds")) is not None
+    ]
+    if number(rows[-1], "tokens_per_second") is None or not timed:
         return None
-    usual = median(speeds[:-2][-4 * BEFORE :])
-    if max(speeds[-2:]) > SLOW * usual:
+    lasted, count = 0.0, 0
+    while count < len(timed) and (count < 2 or lasted < SLOW_SECONDS):
+        count += 1
+        lasted += timed[-count][1]
+    before = [speed for speed, _ in timed[: len(timed) - count][-4 * BEFORE :]]
+    if lasted < SLOW_SECONDS or len(before) < ENOUGH:
         return None
-    return {"tokens_per_second": speeds[-1], "usual": usual}
+    usual = median(before)
+    if max(speed for speed, _ in timed[-count:]) > SLOW * usual:
+        return None
+    return {"tokens_per_second": timed[-1][0], "usual": usual}
 
 
 def memory(rows: Sequence[Row]) -> Evidence | None:
-    """Memory grew in eight successive rows, by a tenth over them. Seen in the eighth."""
-    for key in ("memory_gib", "peak_memory_gib"):
+    """Memory of card or machine grew in eight successive rows, by a tenth over them. Seen in the eighth."""
+    for key in ("memory_gib", "peak_memory_gib", "host_memory_gib"):
         values = numbers(rows, key)[-CREEP_ROWS - 1 :]
         # the first rows meet longer and longer examples: their peak grows in health
         if len(values) <= CREEP_ROWS or len(rows) < 2 * CREEP_ROWS or number(rows[-1], key) is None:
             continue
         steady = all(later > sooner for sooner, later in pairwise(values))
         if steady and values[-1] >= CREEP * values[0]:
-            return {key: values[-1], "before": values[0]}
+            return {key: values[-1], "before": values[0], "now": values[-1]}
     return None
 
 

@@ -114,8 +114,8 @@ SIGNS: dict[NoticeName, Sign] = {
     ),
     "memory": Sign(
         signs.memory,
-        "메모리가 계속 늘어납니다 ({before:.2f} GiB에서)",
-        "memory keeps growing (from {before:.2f} GiB)",
+        "메모리가 줄마다 늘어납니다 ({before:.2f} GiB에서 {now:.2f} GiB로)",
+        "memory grows in every row (from {before:.2f} to {now:.2f} GiB)",
         signs.CREEP_ROWS,
         "warn",
     ),

@@ -78,6 +78,10 @@ class Result:
         tasks = raw.get("tasks", ())
         if not lacking and (not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks)):
             raise KoalpacaError("eval-shape", "its tasks are not a list of objects.", where=str(path))
+        for part in ("suite", "identity"):
+            if part in raw and not isinstance(raw[part], dict):
+                raise KoalpacaError("eval-shape", f"its {part} is no object.", where=str(path))
+        lacking += [f"suite.{key}" for key in ("title", "title_en", "version") if key not in raw.get("suite", {})]
         lacking += [key for task in tasks for key in TOLD if key not in task]
         if lacking:
             raise KoalpacaError("eval-shape", f"'{lacking[0]}' is missing.", where=str(path))

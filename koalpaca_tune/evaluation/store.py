@@ -115,7 +115,8 @@ def digest(*parts: object) -> str:
 def _same(stored: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     if stored == wanted:
         return
-    old, new = stored.get("identity") or {}, wanted["identity"]
+    old, new = stored.get("identity"), wanted["identity"]
+    old = old if isinstance(old, dict) else {}
     differ = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if stored.get("template") != wanted["template"]:
         differ.append("template")

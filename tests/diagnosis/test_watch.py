@@ -62,7 +62,10 @@ def test_a_loss_that_falls_fast_at_first_gives_no_notice() -> None:
         ("loss-drop", [{"loss": 1.2}, {"loss": 1.1}]),
         ("gradient-norm", [{"grad_norm": 51.0}]),
         ("gradient-norm", [{"grad_norm": 0.0}]),
-        ("throughput", [{"tokens_per_second": 300.0}, {"tokens_per_second": 350.0}]),
+        (
+            "throughput",
+            [{"tokens_per_second": 300.0, "seconds": 10.0}, {"tokens_per_second": 350.0, "seconds": 10.0}],
+        ),
         ("valid-gap", [{"valid_loss": 3.0}, {"valid_loss": 3.2}, {"valid_loss": 3.3}]),
         ("valid-gap", [{"valid_loss": 8.0}]),
     ],
@@ -117,6 +120,24 @@ def test_memory_that_grows_row_by_row_is_noticed_and_a_higher_level_is_not() -> 
 def test_waiting_for_data_twice_is_a_stall() -> None:
     assert noticed(then(3, {"data_seconds": 0.5}, {"data_seconds": 0.4})) == [("stalled-data", 5)]
     assert noticed(then(3, {"data_seconds": 0.5}, {"data_seconds": 0.1})) == []
+
+
+def slow(seconds: float, count: int) -> list[dict[str, float]]:
+    return [{"tokens_per_second": 300.0, "seconds": seconds}] * count
+
+
+def test_short_rows_are_slow_for_twenty_seconds_before_it_is_told() -> None:
+    # what another process on the machine does for some seconds is no fall
+    assert noticed(then(20, *slow(3.0, 6), {"seconds": 1.0})) == []
+    # in the seventh row 21 seconds went by; told once, and what is usual stays what it was before the fall
+    assert noticed(then(20, *slow(3.0, 14))) == [("throughput", 27)]
+    assert noticed(then(20, *slow(30.0, 2))) == [("throughput", 22)]
+    assert noticed(then(20, *slow(60.0, 1))) == []
+
+
+def test_a_fall_is_told_however_long_the_run_was_slow_in_short_rows() -> None:
+    # 50 rows of half a second: more than what is compared with, were the slow rows among it
+    assert noticed(then(60, *slow(0.5, 50))) == [("throughput", 100)]
 
 
 def test_a_notice_is_not_repeated_at_once() -> None:

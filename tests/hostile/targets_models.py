@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,10 @@ ASKS: tuple[dict[str, Any], ...] = (
     {"peft_type": "PROMPT_TUNING", "tokenizer_name_or_path": "evil/evil"},
     {"peft_type": "NO SUCH"},
     {"task_type": "SEQ_CLS"},
+    {"task_type": 7},
+    {"peft_type": ["LORA"]},
+    {"bias": 5},
+    {"bias": None},
     {"use_dora": True},
     {"use_rslora": True},
     {"fan_in_fan_out": True},
@@ -175,9 +180,34 @@ def _embedded() -> dict[str, bytes]:
     }
 
 
+@cache
+def _small() -> dict[str, bytes]:
+    """The files of a base whose tokenizer has a few hundred entries: more tries, and changes that hit its shape."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(["안녕하세요, 무엇을 도와 드릴까요?", "대한민국의 수도는 서울입니다."], trainer)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    whole = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="<|endoftext|>")
+    whole.chat_template = TEMPLATES[0]
+    with tempfile.TemporaryDirectory() as folder:
+        whole.save_pretrained(folder)
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {"config.json": _embedded()["config.json"], **files}
+
+
 def words(chance: Random, folder: Path) -> None:
     """A tokenizer of a base from elsewhere."""
-    files = dict(_embedded())
+    files = dict(_embedded() if chance.random() < 0.05 else _small())
     name = chance.choice(("tokenizer.json", "tokenizer_config.json", "tokenizer_config.json"))
     if chance.random() < 0.6:
         value = json.loads(files[name])
@@ -230,10 +260,17 @@ def template(chance: Random, folder: Path) -> None:
     text = chance.choice((*TEMPLATES, *HUGE))
     if text not in HUGE and chance.random() < 0.5:
         text = changed(text.encode(), chance, [one.encode() for one in TEMPLATES]).decode("utf-8", "replace")
-    words = tokenizer.load_pretrained("embedded")
+    words, vocabulary = _speaking()
     words.chat_template = text
-    vocabulary = tokenizer.vocabulary(words, "hostile")
     vocabulary.template("tokenizer").render(TALK, vocabulary.markers)
+
+
+@cache
+def _speaking() -> tuple[Any, Any]:
+    """A tokenizer with a chat template, which may be changed under its vocabulary."""
+    words = tokenizer.load_pretrained("embedded")
+    words.chat_template = TEMPLATES[0]
+    return words, tokenizer.vocabulary(words, "hostile")
 
 
 def base(chance: Random, folder: Path) -> None:

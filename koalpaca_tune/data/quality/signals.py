@@ -190,6 +190,7 @@ class _Measured:
         if translation.missing_input(turn, answered_before=not first):
             self._flag("missing-input", turn.content)
         self._count("garbled", scripts.strange(turn.content, "").garbled)
+        self._count("literal-phrases", translation.odd_one_out(turn))
         self._count("placeholders", translation.placeholders(turn.content))
         if turn.context is not None:
             self._count("placeholders", translation.placeholders(turn.context))

@@ -127,6 +127,21 @@ def literal_phrases(text: str) -> list[str]:
     return [found[0].strip() for found in _MARKERS.finditer(text)]
 
 
+_ODD_ONE_OUT = re.compile(r"홀수\s중\s하나")
+_ODD_AMONG = re.compile(r"(?:다음\s중\s)?홀수(?:를|는)\s?(?:찾|밝히|식별|고르|골라|선택|말하|말해)")
+_NUMERIC = re.compile("[0-9]|숫자|정수|자연수|수열|함수")
+
+
+def odd_one_out(turn: Turn) -> list[str]:
+    """`홀수`, an odd number, where a question asks for the odd one of things that are no numbers: KoAlpaca v1.0."""
+    text = f"{turn.content}\n{turn.context}" if turn.context else turn.content
+    if "홀수" not in turn.content or _NUMERIC.search(text):
+        return []
+    listed = bool(turn.context) or "," in text or ":" in text
+    found = _ODD_ONE_OUT.search(turn.content) or (_ODD_AMONG.search(turn.content) if listed else None)
+    return [found[0]] if found else []
+
+
 _PLACEHOLDER = re.compile(
     r"<\s*(?:no\s?input|noinput|input|입력|입력\s?없음|없음|출력|output)\s*>|\bno\s?input\b|^\s*\(?입력\s?없음\)?\s*$"
     r"|^\s*(?:출력|입력|응답|답변|대답|output|input|response|instruction)\s*:\s|###\s*(?:응답|명령어|지시|질문|답변|Response|Instruction|Input)",
