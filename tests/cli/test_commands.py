@@ -32,6 +32,7 @@ COMMANDS = {
     "hub",
     "hub card",
     "hub push",
+    "hub pull",
     "recipe",
     "recipe list",
     "recipe show",
@@ -116,8 +117,8 @@ def test_the_version() -> None:
             "Did you mean 'koalpaca'?",
         ),
         (["merge", "embedded", "lacking", "--out", "out"], "adapter-missing", "lacking"),
-        (["hub", "card", "lacking"], "adapter-missing", "lacking"),
-        (["hub", "push", "lacking"], "adapter-missing", "lacking"),
+        (["hub", "card", "lacking"], "hub-kind", "lacking: there is no such folder"),
+        (["hub", "push", "lacking"], "hub-kind", "lacking: there is no such folder"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_status_2(
