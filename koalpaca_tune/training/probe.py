@@ -45,7 +45,7 @@ class Probe:
         gradient_apart: the same of the gradients; None where it was not measured.
         loss_again, norm_again: relative differences of the first step, taken a second time.
         same_again: whether that left what is trained the same to the last bit.
-        against_transformers: relative difference of a document's loss to that of transformers and PEFT; None
+        against_transformers: relative difference of some documents' loss to that of transformers and PEFT; None
             where they compute the run, or lack the memory.
         step_seconds, step_tokens: of a probed step, the first aside.
         peak_bytes: allocated on the card; None on the CPU.
