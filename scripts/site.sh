@@ -3,6 +3,10 @@
 #   bash scripts/site.sh          builds
 #   bash scripts/site.sh serve    builds, shows it on http://127.0.0.1:8000, and builds again at every change
 set -euo pipefail
+if [ $# -gt 1 ] || { [ $# -eq 1 ] && [ "$1" != serve ]; }; then
+  echo "$*: 인자는 없거나 serve입니다. (no argument, or serve)" >&2
+  exit 2
+fi
 top="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$top"
 

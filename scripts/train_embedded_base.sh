@@ -10,6 +10,10 @@ cd "$(dirname "$0")/.."
 data=${1:-../shared/data}
 work=${2:-runs/embedded}
 model=${3:-koalpaca_tune/embedded}
+if [ ! -d "$data" ]; then
+  echo "$data: 데이터의 폴더가 없습니다. (no such folder of data)" >&2
+  exit 2
+fi
 step() { python3 scripts/embedded_base.py "$1" --data "$data" --work "$work" "${@:2}"; }
 
 step tokenizer
