@@ -145,26 +145,31 @@ def open_model(choices: Choices) -> TorchLanguageModel:
     adapter, base = choices.adapter, choices.base
     if choices.whole and adapter is not None:
         config, _ = bases.describe(base)
-        _check_base(adapter, base, fingerprint(base.path, base.revision, config))
+        check_base(adapter, base.path, fingerprint(base.path, base.revision, config))
         base = Base(path=str(adapter))
     loaded = bases.load(base, choices.quantization)
     encoder = Encoder(loaded.vocabulary, loaded.vocabulary.template(choices.template))
     model: Any = loaded.model
     if adapter is not None and not choices.whole:
-        _check_base(adapter, base, loaded.fingerprint)
+        check_base(adapter, base.path, loaded.fingerprint)
         model = adapters.load(loaded, adapter)
     # in 8 bits a text's numbers depend on the texts beside it (models.proof.company): each goes alone
     alone = 1 if proof.company(loaded.proof) else None
     return TorchLanguageModel(model, loaded, encoder, alone)
 
 
-def _check_base(adapter: Path, base: Base, here: str) -> None:
+def check_base(adapter: Path, base: str, here: str) -> None:
+    """Holds the fingerprint of a base against that of an adapter's.
+
+    Raises:
+        KoalpacaError: they differ (adapter-wrong-base).
+    """
     entry, _ = record.of_adapter(adapter)
     wanted = trained_on(entry, adapter)
     if wanted != here:
         raise KoalpacaError(
             "adapter-wrong-base",
-            f"the adapter was trained on {entry['base'].get('path')} ({wanted}), this is {base.path} ({here}).",
+            f"the adapter was trained on {entry['base'].get('path')} ({wanted}), this is {base} ({here}).",
             where=str(adapter),
             fix="Give the base that the adapter was trained on.",
         )

@@ -12,8 +12,7 @@ from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.inference import sessions
 from koalpaca_tune.models import adapter as adapters
 from koalpaca_tune.models import base as bases
-from koalpaca_tune.runs import record
-from koalpaca_tune.runs.adapters import Choices, choose, trained_on
+from koalpaca_tune.runs.adapters import Choices, check_base, choose
 from koalpaca_tune.serving.jobs import Writer
 from koalpaca_tune.serving.memory import room_of
 from koalpaca_tune.serving.served import Model, Served
@@ -94,7 +93,7 @@ def open_models(
     inner = {one: f"served{n}" for n, one in enumerate(chosen)}
     for one, choices in chosen.items():
         assert choices.adapter is not None
-        _check_base(choices.adapter, loaded.fingerprint, base)
+        check_base(choices.adapter, base, loaded.fingerprint)
         whole = adapters.load(loaded, choices.adapter, name=inner[one], beside=whole)
         models[one] = model(one, choices.template, inner[one])
     opened = sessions.open_session(
@@ -123,15 +122,3 @@ def _check_alike(chosen: Mapping[str, Choices]) -> None:
                 where=str(choices.adapter),
                 fix="Serve them apart.",
             )
-
-
-def _check_base(adapter: Path, fingerprint: str, base: str) -> None:
-    entry, _ = record.of_adapter(adapter)
-    wanted = trained_on(entry, adapter)
-    if wanted != fingerprint:
-        raise KoalpacaError(
-            "adapter-wrong-base",
-            f"the adapter was trained on {entry['base'].get('path')} ({wanted}), this is {base} ({fingerprint}).",
-            where=str(adapter),
-            fix="Give the base that the adapter was trained on.",
-        )

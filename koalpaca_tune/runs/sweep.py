@@ -14,7 +14,6 @@ eval`. What is there already is not done again: the same command goes on where i
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -33,9 +32,10 @@ from koalpaca_tune.comparison.verdict import Verdict, verdict_of
 from koalpaca_tune.config import load
 from koalpaca_tune.config import space as spaces
 from koalpaca_tune.config.recipe import Recipe
-from koalpaca_tune.config.space import Choices, Dimension
+from koalpaca_tune.config.space import Dimension
 from koalpaca_tune.data.load import conversations
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.runs import drawing
 
 if TYPE_CHECKING:
     import optuna
@@ -77,7 +77,7 @@ class Asked:
             KoalpacaError: anything wrong with it, no Optuna (extra-missing), no validation data (sweep-valid),
                 another sweep in the folder (sweep-differs).
         """
-        _check_extra()
+        drawing.check_extra()
         reference = load.load(self.recipe, self.fixed)
         taken = {text.partition("=")[0] for text in self.fixed} & {one.key for one in self.space}
         for one in self.space:
@@ -261,7 +261,7 @@ def _halves(valid: Path, folder: Path) -> tuple[Path, Path]:
 
 def _tried(asked: Asked, choose: Path, tell: Tell, run: Run, seed: int) -> list[Trial]:
     """Every trial of the study, those of an earlier call among them."""
-    study = _study(asked, seed)
+    study = drawing.study(asked.space, asked.trials, asked.out / "study.log", seed)
     from optuna.trial import TrialState
 
     while True:
@@ -272,11 +272,11 @@ def _tried(asked: Asked, choose: Path, tell: Tell, run: Run, seed: int) -> list[
             number, changes = broken_off.number, broken_off.params
         elif len(begun) < _most(asked):
             trial = study.ask()
-            number, changes = trial.number, {one.key: _suggested(trial, one) for one in asked.space}
+            number, changes = trial.number, {one.key: drawing.suggested(trial, one) for one in asked.space}
         else:
             first = _first(asked, begun)
             return [_ended(asked, _name(number), dict(changes)) for changes, number in first.items()]
-        written = _written(asked, changes)
+        written = drawing.written(asked.space, changes)
         # whole numbers are soon drawn again: the same settings are not trained twice
         same = _first(asked, begun).get(tuple(written.items()), number)
         if same == number:
@@ -289,7 +289,7 @@ def _first(asked: Asked, begun: Sequence[optuna.trial.FrozenTrial]) -> dict[tupl
     """Settings -> the number of the first trial that had them."""
     found: dict[tuple[tuple[str, str], ...], int] = {}
     for one in begun:
-        found.setdefault(tuple(_written(asked, one.params).items()), one.number)
+        found.setdefault(tuple(drawing.written(asked.space, one.params).items()), one.number)
     return found
 
 
@@ -301,49 +301,6 @@ def _most(asked: Asked) -> int:
 
 def _name(number: int) -> str:
     return f"trial-{number:03d}"
-
-
-def _check_extra() -> None:
-    """Before anything is trained: what chooses the trials is an extra."""
-    if importlib.util.find_spec("optuna") is None:
-        raise KoalpacaError(
-            "extra-missing",
-            "a sweep needs optuna, which is not installed.",
-            fix='pip install "koalpaca-tune[sweep]"',
-        )
-
-
-def _study(asked: Asked, seed: int) -> optuna.Study:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(asked.out / "study.log")))
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-    study = optuna.create_study(study_name="sweep", storage=storage, sampler=sampler, load_if_exists=True)
-    combinations = spaces.combinations(asked.space)
-    if combinations is not None and combinations <= asked.trials:
-        keys = [one.key for one in asked.space]
-        for values in product(*(one.values for one in asked.space)):
-            study.enqueue_trial(dict(zip(keys, values, strict=True)), skip_if_exists=True)
-    return study
-
-
-def _suggested(trial: optuna.Trial, one: Dimension) -> Any:
-    if isinstance(one, Choices):
-        return trial.suggest_categorical(one.key, one.values)
-    if one.whole:
-        return trial.suggest_int(one.key, int(one.low), int(one.high), log=one.logarithmic)
-    return trial.suggest_float(one.key, one.low, one.high, log=one.logarithmic)
-
-
-def _written(asked: Asked, values: Mapping[str, Any]) -> dict[str, str]:
-    """What Optuna drew, as overrides write it."""
-    return {
-        one.key: values[one.key] if isinstance(one, Choices) else spaces.written(values[one.key], whole=one.whole)
-        for one in asked.space
-    }
 
 
 def _train(asked: Asked, name: str, changes: Mapping[str, str], choose: Path, run: Run) -> Trial:

@@ -18,6 +18,7 @@ from koalpaca_tune.cli.main import cli
 from koalpaca_tune.config.recipe import Base, Quantization, Recipe
 from koalpaca_tune.errors import KoalpacaError
 from koalpaca_tune.hub import card
+from koalpaca_tune.inference import scoring
 from koalpaca_tune.models import base, base_code, sources
 from koalpaca_tune.records import Conversation
 from koalpaca_tune.runs import adapters, preflight
@@ -237,7 +238,13 @@ def test_a_run_tells_the_code_in_preflight_record_and_card(
         adapters.choose(str(with_code), adapter, None, None)
     assert caught.value.problems[0].code == "base-code"
     model = adapters.open_model(adapters.choose(str(with_code), adapter, None, None, trust_remote_code=True))
-    assert model is not None
+    assert scoring.obstacle_of(model.model, model.loaded) == "it brings Python code of its own"
+
+    asked = ["generate", str(with_code), "안녕?", "--adapter", str(adapter), "--max-new-tokens", "2"]
+    told = CliRunner().invoke(cli, asked)
+    assert (told.exit_code, "error [base-code]" in told.output) == (2, True)
+    answered = CliRunner().invoke(cli, [*asked, "--trust-remote-code"])
+    assert answered.exit_code == 0, answered.output
 
 
 def test_the_engines_own_blocks_do_not_stand_in_for_the_bases_code(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from koalpaca_tune.inference.merging.merge import merge
 from koalpaca_tune.inference.merging.report import MergeReport, Onto
 from koalpaca_tune.models import adapter as adapters
 from koalpaca_tune.models import base as bases
+from koalpaca_tune.models import tokenizer
 from koalpaca_tune.records import Rendered
 from koalpaca_tune.templates.template import content
 from koalpaca_tune.tokens.encode import Encoder
@@ -68,6 +70,23 @@ def test_what_lies_in_the_folder(base_folder: Path, adapter_folder: Path, tmp_pa
     assert record["base"]["path"] == base_folder.name
     assert str(tmp_path.parent) not in (out / "record.json").read_text()
     assert [one.name for one in out.parent.iterdir()] == ["merged"]
+
+
+def test_koalpaca_7_the_merged_tokenizer_makes_no_token_types(
+    base_folder: Path, adapter_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KoAlpaca#7: `generate(**tokenizer(text))` ends on token_type_ids, which GPT-NeoX does not take."""
+    read = tokenizer.load_pretrained
+
+    def with_types(path: str, revision: str | None = None) -> Any:
+        words = read(path, revision)
+        words.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        return words
+
+    monkeypatch.setattr(tokenizer, "load_pretrained", with_types)
+    out = run(base_folder, adapter_folder, tmp_path / "merged").out
+    words = transformers.AutoTokenizer.from_pretrained(out)
+    assert set(words("물은?")) == {"input_ids", "attention_mask"}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

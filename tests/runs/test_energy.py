@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from koalpaca_tune.config.recipe import Recipe
 from koalpaca_tune.runs import energy
 
 NVML = """
@@ -60,3 +63,19 @@ def test_nothing_is_made_up() -> None:
 
 def test_an_unknown_card_is_not_counted(nvml: ctypes.CDLL) -> None:
     assert energy.Meter(["MIG-a"]).used() is None
+
+
+def test_a_run_records_it_but_not_one_that_was_resumed(
+    nvml: ctypes.CDLL,
+    on_files: Callable[..., Recipe],
+    carry_out: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A counter that goes on from the middle would tell too little."""
+    monkeypatch.setattr(energy, "cards", lambda: ["GPU-a"])
+    nvml.set(5000000, 0)
+    recipe = on_files(training={"checkpoint_every": 1})
+    used = carry_out(recipe)["result"]["energy"]
+    assert used["how"] == "power-limit"
+    assert used["joules"] > 0
+    assert "energy" not in carry_out(recipe, resume=True)["result"]

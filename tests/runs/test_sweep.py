@@ -14,8 +14,9 @@ from koalpaca_tune.cli.main import cli
 from koalpaca_tune.config import load
 from koalpaca_tune.config import space as spaces
 from koalpaca_tune.errors import KoalpacaError
+from koalpaca_tune.runs import drawing
 from koalpaca_tune.runs import swept as pages
-from koalpaca_tune.runs.sweep import Asked, _judge, _study, _tried, sweep
+from koalpaca_tune.runs.sweep import Asked, _judge, _tried, sweep
 
 pytest.importorskip("optuna", reason="an extra: pip install koalpaca-tune[sweep]")
 
@@ -204,7 +205,7 @@ def test_there_are_no_more_trials_than_asked_for_and_no_settings_are_trained_twi
     (given.out / "runs").mkdir(parents=True)
     found = _tried(given, tmp_path / "choose.jsonl", lambda name, what: None, run, 0)
     assert len(run.ranks) == len(set(run.ranks)) == len(found) <= most
-    assert len(_study(given, 0).trials) >= most
+    assert len(drawing.study(given.space, given.trials, given.out / "study.log", 0).trials) >= most
     assert [one.changes["lora.r"] for one in found] == [str(rank) for rank in run.ranks]
     again = Quick()
     assert _tried(given, tmp_path / "choose.jsonl", lambda name, what: None, again, 0) == found

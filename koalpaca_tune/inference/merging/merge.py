@@ -280,5 +280,5 @@ def _check(report: MergeReport, adapter: Path, out: Path) -> None:
             f"merging in {report.dtype} changes logits by {report.merged.mean:.3g} on average, the adapter itself "
             f"by {report.effect.mean:.3g}: it would be lost.",
             where=str(out),
-            fix="Merge with --dtype float32.",
+            fix="koalpaca merge BASE ADAPTER --out merged --dtype float32.",
         )
